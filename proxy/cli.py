@@ -130,6 +130,7 @@ def check(config: str | None, fix: bool, as_json: bool) -> None:
 @click.option("--api-key-env", metavar="VAR", help="The variable with the key for --url.")
 @click.option("--key-variable", "old_api_key_env", hidden=True)  # its name until 0.1
 @click.option("--all", "whole", is_flag=True, help="Print also the keys that are as in `generic`.")
+@json_option
 @click.option(
     "--timeout",
     metavar="SECONDS",
@@ -146,6 +147,7 @@ def probe(
     api_key_env: str | None,
     old_api_key_env: str | None,
     whole: bool,
+    as_json: bool,
     timeout: float,
 ) -> None:
     """Find out what a backend supports, and print its profile.
@@ -173,7 +175,7 @@ def probe(
             subject = command.from_url(backend, url, api_key_env, config)
         else:
             subject = command.from_config(backend, config)
-        anyio.run(command.probe, subject, model, whole, timeout)
+        anyio.run(command.probe, subject, model, timeout, whole, as_json)
 
     _reporting(run)
 

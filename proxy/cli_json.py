@@ -1,4 +1,4 @@
-"""What `check`, `stages` and `profiles` print with `--json`: for scripts."""
+"""What commands such as `check` print with `--json`: for scripts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _result(
 ) -> dict[str, Any]:
     rows = [
         {
-            "file": problem.file.name if problem.file else file,
+            "file": problem.file or file,
             "severity": problem.severity,
             "code": problem.code,
             "message": problem.message,

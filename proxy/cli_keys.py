@@ -11,6 +11,8 @@ import click
 
 from proxy.cli_support import config_option, json_option, reporting
 
+_NAME_HINT = "use 1 to 64 letters, digits and ._@+-, but not `anonymous` or `key-1`"
+
 
 @click.group()
 def keys() -> None:
@@ -47,9 +49,15 @@ def keys() -> None:
     metavar="PATH",
     help="Make PATH the `keys_file` of the config, if it has none; relative to the config.",
 )
+@json_option
 @click.argument("name")
 def new(
-    config: str | None, models: tuple[str, ...], expires: str | None, file: str | None, name: str
+    config: str | None,
+    models: tuple[str, ...],
+    expires: str | None,
+    file: str | None,
+    as_json: bool,
+    name: str,
 ) -> None:
     """Make a key with the name NAME, and print it.
 
@@ -62,14 +70,12 @@ def new(
       llm-proxy keys new ci --models claude-haiku-4-5,embed --expires 30d
       llm-proxy keys new bob --file keys.yaml
     """  # noqa: D301 - click knows \\b by the character itself
+    from proxy import cli_json
     from proxy import keys as command
     from proxy.config import locate
 
     if not command.check_name(name):
-        raise click.BadParameter(
-            "use 1 to 64 letters, digits and ._@+-, but not `anonymous` or `key-1`",
-            param_hint="NAME",
-        )
+        raise click.BadParameter(_NAME_HINT, param_hint="NAME")
     names = tuple(filter(None, (part.strip() for text in models for part in text.split(","))))
     end = _end(expires)
 
@@ -78,6 +84,8 @@ def new(
         for warning in warnings:
             click.echo(f"warning: {warning.message}", err=True)
         click.echo(f"`{name}` is in {path}; this is the only time that its key is shown", err=True)
+        if as_json:
+            return cli_json.echo({"name": name, "key": key, "file": str(path)})
         click.echo(key)
 
     _run(run)
@@ -102,9 +110,9 @@ def list_(config: str | None, as_json: bool) -> None:
 
     def run() -> None:
         keys = command.load(locate(config))
-        for name in sorted(keys.broken):
-            message = f"warning: `{name}` has problems: type `llm-proxy check` to see them"
-            click.echo(message, err=True)
+        if keys.broken:  # without their names: the file may be another one than was meant
+            number, hint = len(keys.broken), "type `llm-proxy check` to see them"
+            click.echo(f"warning: entries with problems: {number}; {hint}", err=True)
         click.echo(keys_list.as_json(keys) if as_json else keys_list.as_table(keys))
 
     _run(run)
@@ -113,8 +121,9 @@ def list_(config: str | None, as_json: bool) -> None:
 @keys.command()
 @config_option
 @click.option("--delete", is_flag=True, help="Remove the entry, so that the name is free again.")
+@json_option
 @click.argument("name")
-def revoke(config: str | None, delete: bool, name: str) -> None:
+def revoke(config: str | None, delete: bool, as_json: bool, name: str) -> None:
     """Refuse the key with the name NAME from now on.
 
     It sets `disabled: true` in the entry. Requests in flight end.
@@ -124,11 +133,14 @@ def revoke(config: str | None, delete: bool, name: str) -> None:
       llm-proxy keys revoke alice
       llm-proxy keys revoke --delete alice
     """  # noqa: D301 - click knows \\b by the character itself
+    from proxy import cli_json
     from proxy import keys as command
     from proxy.config import locate
 
     def run() -> None:
         path = command.revoke(locate(config), name, delete)
+        if as_json:
+            return cli_json.echo({"name": name, "deleted": delete, "file": str(path)})
         click.echo(f"`{name}` is {'removed from' if delete else 'disabled in'} {path}")
 
     _run(run)

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 from proxy.cli_support import config_option, reporting
 
-#: Lines that stages/usage/writer.py and stages/recording/writer.py log when rows are lost.
-_LOSSES = (b"are not in the usage record", b"exchanges are not recorded in")
-
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @config_option
@@ -163,12 +160,19 @@ def _report(status: int | None, log: Path, start: int, temporary: bool) -> int:
 
 
 def _has_losses(log: Path, start: int) -> bool:
-    """Whether the log has such a line after `start`. A terminal or a pipe is not read."""
+    """Whether the log reports lost rows or exchanges after `start`.
+
+    A terminal or a pipe is not read.
+    """
+    from stages.recording import writer as recording
+    from stages.usage import writer as usage
+
+    losses = usage.LOST.encode(), recording.LOST.encode()
     with suppress(OSError):
         if log.is_file():
             with log.open("rb") as lines:
                 lines.seek(start)
-                return any(loss in line for line in lines for loss in _LOSSES)
+                return any(loss in line for line in lines for loss in losses)
     return False
 
 

@@ -125,13 +125,16 @@ def _read_keys_file(keys: Keys, environ: Mapping[str, str]) -> None:
         if not keys.path.exists():
             return
         raise KeyCommandError(f"{error}\n  hint: {error.hint}") from error
-    document = _valid(keys.keys_file, parse(text, environ, root=(_SECTION,)))
+    document = _valid(keys.keys_file, parse(text, environ, root=(_SECTION,)), is_quoted=False)
+    if document.value is not None and not isinstance(document.value, dict):
+        hint = "type `llm-proxy check`, and correct the file or `keys_file`"
+        raise KeyCommandError(f"the file {keys.keys_file} has no keys\n  hint: {hint}")
     _add_stored(keys, document, document.value, keys.path, ())
 
 
-def _valid(file: str, document: Document) -> Document:
+def _valid(file: str, document: Document, is_quoted: bool = True) -> Document:
     if errors := [p for p in document.problems if p.code == "yaml-syntax"]:
-        raise ConfigError(file, document.masked_text(), errors)
+        raise ConfigError(file, document.masked_text() if is_quoted else "", errors)
     return document
 
 

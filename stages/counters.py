@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import define, field
 
-from stages.exchange import Attempt, Exchange
+from stages.exchange import Exchange
 from stages.messages_api.usage import Usage
 from stages.shared_metrics import SharedMetrics
 
@@ -90,7 +90,7 @@ class Counters:
         "error",
     )
     tokens: Counter[tuple[str, str]] = _counter(
-        "Tokens of responses: input that was not cached, cache_read, and so on.",
+        "Tokens of calls of backends: input that was not cached, cache_read, and so on.",
         "backend",
         "kind",
     )
@@ -143,10 +143,10 @@ class Counters:
     )
     """Only with the option `stage_times` of the stage `metrics`, or another reader of the times."""
     prompt_tokens: defaultdict[tuple[str, str], Histogram] = _histogram(
-        _TOKENS, "Tokens of prompts, cached or not, of one request.", "backend", "model"
+        _TOKENS, "Tokens of the prompt of one call, cached or not.", "backend", "model"
     )
     output_tokens: defaultdict[tuple[str, str], Histogram] = _histogram(
-        _TOKENS, "Tokens of the response to one request.", "backend", "model"
+        _TOKENS, "Tokens of the response to one call.", "backend", "model"
     )
     model_names: frozenset[str] = field(default=frozenset(), init=False)
     """The names of models in the config."""
@@ -161,7 +161,7 @@ class Counters:
         for repeat in exchange.repeats:
             backend = repeat.target.backend if repeat.target else ""
             self.retries[repeat.stage, backend, repeat.error] += 1
-        backend, model = self._count_attempts(exchange.attempts)
+        backend, model = self._count_attempts(exchange)
         if exchange.ended is not None:
             key = (exchange.pipeline, backend, model, exchange.outcome)
             self.request_seconds[key].observe(exchange.ended - exchange.received)
@@ -175,11 +175,8 @@ class Counters:
             self.repaired_tool_calls[backend, outcome] += 1
         if exchange.queued is not None and exchange.accepted is not None:
             self.queue_wait_seconds[(backend,)].observe(exchange.accepted - exchange.queued)
-        usage = exchange.usage
-        if usage:
-            self._count_tokens(usage, backend, model)
         if exchange.stream and exchange.first_token is not None:
-            self._count_stream(exchange, exchange.first_token, usage, (backend, model))
+            self._count_stream(exchange, exchange.first_token, (backend, model))
 
     def _count_rare(self, exchange: Exchange) -> None:
         """Add the refusal by a limit, and the times of the stages."""
@@ -189,9 +186,10 @@ class Counters:
             if (until := run.forwarded or run.ended) is not None:
                 self.stage_seconds[exchange.pipeline, run.stage].observe(until - run.began)
 
-    def _count_attempts(self, attempts: list[Attempt]) -> tuple[str, str]:
-        """Add the attempts. Return the labels of the last one."""
+    def _count_attempts(self, exchange: Exchange) -> tuple[str, str]:
+        """Add the attempts, with their tokens. Return the labels of the last one."""
         backend = model = ""
+        attempts = exchange.attempts
         for attempt in attempts:
             backend, model = attempt.target.backend, attempt.target.model
             if model not in self.model_names:
@@ -199,6 +197,8 @@ class Counters:
             if attempt.ended is not None:
                 seconds = attempt.ended - attempt.sent
                 self.attempt_seconds[backend, model, attempt.error].observe(seconds)
+            if usage := attempt.usage or (attempt is attempts[-1] and exchange.usage):
+                self._count_tokens(usage, backend, model)
         return backend, model
 
     def _count_tokens(self, usage: Usage, backend: str, model: str) -> None:
@@ -210,13 +210,11 @@ class Counters:
         self.prompt_tokens[backend, model].observe(usage.prompt_tokens)
         self.output_tokens[backend, model].observe(usage.output_tokens)
 
-    def _count_stream(
-        self, exchange: Exchange, first_token: float, usage: Usage | None, key: tuple[str, str]
-    ) -> None:
+    def _count_stream(self, exchange: Exchange, first_token: float, key: tuple[str, str]) -> None:
         self.first_token_seconds[key].observe(first_token - exchange.received)
         if exchange.longest_gap:
             self.gap_seconds[key[:1]].observe(exchange.longest_gap)
-        ended = exchange.attempts[-1].ended
+        ended, usage = exchange.attempts[-1].ended, exchange.usage
         if exchange.outcome == "complete" and ended and usage and usage.output_tokens > 1:
             seconds = (ended - first_token) / (usage.output_tokens - 1)
             self.output_token_seconds[key].observe(seconds)

@@ -9,7 +9,15 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from pipeline.config.problems import Location, Problem
-from pipeline.config.redaction import Secret, SecretPart, after_colon, mask, mask_unparsed, unknown
+from pipeline.config.redaction import (
+    Secret,
+    SecretPart,
+    after_colon,
+    mask,
+    mask_unparsed,
+    unknown,
+    without_comments,
+)
 
 #: Names and indexes that lead to a value.
 Path = tuple[str | int, ...]
@@ -75,10 +83,12 @@ class Document:
         self._renamed[(*path[:-1], name)] = path
 
     def masked_text(self) -> str:
-        """Give the text without its secrets. Lines and columns stay."""
+        """Give the text without its secrets and comments. Lines and columns stay."""
         if any(problem.code == "yaml-syntax" for problem in self.problems):
             return mask_unparsed(self.text)
-        return mask(self.text, (*self._secret_scalars(()), *self.unread))
+        scalars = *self.scalars.values(), *self.names.values(), *self.unread
+        text = mask(self.text, (*self._secret_scalars(()), *self.unread))
+        return without_comments(text, scalars)
 
     def _secret_scalars(self, path: Path) -> Iterator[Secret]:
         """Yield the secret scalars and names at or below `path`."""

@@ -136,8 +136,9 @@ class _Reader:
         self.values[path] = _location(node)
         if node.id == "scalar":  # also of PyYAML's nodes
             scalar = self._scalar(node, path)
-            if scalar is not None:
-                self.scalars[path] = _span(node, str(scalar))
+            span = _span(node, "" if scalar is None else str(scalar))
+            if scalar is not None or (not node.value and span.start < span.end):  # `&secret` alone
+                self.scalars[path] = span
             return scalar
         if id(node) in self.open_nodes:
             raise ComposerError(problem="this alias contains itself", problem_mark=node.start_mark)

@@ -23,20 +23,13 @@ class Location:
 
 
 @frozen
-class SourceFile:
-    """A file that the config names. `text` has no secrets."""
-
-    name: str
-    text: str
-
-
-@frozen
 class Problem:
     """One problem.
 
     `code` is a stable kebab-case name. Only an `error` keeps the proxy from starting.
     `rename` is the old and the new name of an option, if `check --fix` can repair the problem.
-    `file` is where the problem is; None: in the config.
+    `file` is the file that has the problem; empty: the config. Its lines are not quoted: it may be
+    another file than was meant, with secrets.
     """
 
     code: str
@@ -45,23 +38,21 @@ class Problem:
     hint: str = ""
     severity: Literal["error", "warning", "note"] = "error"
     rename: tuple[str, str] | None = None
-    file: SourceFile | None = None
+    file: str = ""
 
     @property
     def place(self) -> tuple[str, Location]:
         """The order of problems: those of the config come first."""
-        return self.file.name if self.file else "", self.location
+        return self.file, self.location
 
     def render(self, file: str, source: str) -> str:
         """Give the problem as text: `file:line:column`, the source line with a caret, the hint.
 
         `source` is quoted as it is: give it without its secrets.
         """
-        if self.file:
-            file, source = self.file.name, self.file.text
-        lines = source.splitlines()
+        lines = [] if self.file else source.splitlines()
         line, column = self.location.line, self.location.column
-        text = f"{file}:{line}:{column}: {self.severity}[{self.code}]: {self.message}"
+        text = f"{self.file or file}:{line}:{column}: {self.severity}[{self.code}]: {self.message}"
         if 0 < line <= len(lines):
             quoted, column = _excerpt(lines[line - 1].rstrip(), column)
             before = f"{quoted[: column - 1]:<{column - 1}}"

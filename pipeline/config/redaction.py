@@ -13,6 +13,7 @@ _VARIABLE = re.compile(r"\$\{(?:file:[^}]*|\w*(?::-)?)\}?")
 _PROPERTIES = re.compile(r"(?:[&!]\S*+\s++)*+")
 # The beginning of a line up to its first colon, if nothing but a name is before that.
 _NAME = re.compile(r"""[\s\-?{\[]*+["']?[\w.*/-]++["']?\s*+:(?=\s|$)""")
+_COMMENT = re.compile(r"(?<!\S)#.*")
 _INDENTATION = re.compile(r"[\s-]*")
 
 
@@ -71,9 +72,23 @@ def mask(text: str, secrets: Iterable[Secret]) -> str:
         if secret.part:
             parts = secret.part(text[start:end])
             spans = [(start + first, start + last) for first, last in parts]
+        if start - secret.start > _SHORT:  # YAML reads a secret that begins with `!` or `&` so
+            spans.append((secret.start, start))
         for first, last in spans:
             _fill(characters, text, first, last)
     return "".join(characters)
+
+
+def without_comments(text: str, scalars: Iterable[Secret]) -> str:
+    """Give `text` with spaces in place of its comments, such as `# was sk-…`."""
+    texts = [each for each in scalars if "#" in text[each.start : each.end]]
+
+    def blank(match: re.Match[str]) -> str:
+        at = match.start()
+        is_text = any(each.start <= at < each.end for each in texts)
+        return match[0] if is_text else " " * len(match[0])
+
+    return _COMMENT.sub(blank, text)
 
 
 def mask_unparsed(text: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import Factory, define, evolve
+from attrs import NOTHING, Factory, define, evolve
 
 from pipeline.config.builder import Builder
 from pipeline.config.document import Path
 from pipeline.config.files import FileError, Files
 from pipeline.config.parsing import parse
-from pipeline.config.problems import Problem, SourceFile
 from pipeline.config.structuring import KindError
+from pipeline.config.walk import option_fields
 
 
 @define
@@ -67,9 +67,29 @@ class SectionFile:
         if value is not None and not isinstance(value, dict):
             document.hide(path)
             message = f"`{self.section}`: {KindError('a mapping', '')}".partition(", got")[0]
-            self.builder.report("bad-option", message, path, "write it as lines of `NAME: {…}`")
+            hint = f"write it as lines of `NAME: {{…}}`, or correct `{self.option}`"
+            self.builder.report("bad-option", message, path, hint)
             return
-        self.entries = self.builder.build_entries(value or {}, kind, path)
+        entries = self._complete(value or {}, kind, self.builder)
+        self.entries = self.builder.build_entries(entries, kind, path)
+
+    def _complete(self, value: dict[str, Any], kind: Any, builder: Builder) -> dict[str, Any]:
+        """Give the entries that have the required options, and report the others.
+
+        The reports have nothing of the file, which may be another one than was meant.
+        """
+        fields = option_fields(kind, builder.classes).items()
+        required = [name for name, (field, _) in fields if field.default is NOTHING]
+        entries = {}
+        for key, entry in value.items():
+            if isinstance(entry, dict) and entry.keys() >= {*required}:
+                entries[key] = entry
+            elif (self.section, key) not in builder.document.merging:
+                options = ", ".join(f"{name}: …" for name in required)
+                message = f"this is not an entry of `{self.section}`"
+                hint = f"write it as `NAME: {{{options}}}`, or correct `{self.option}`"
+                builder.report_key("bad-option", message, (self.section, key), hint)
+        return entries
 
     def _report_twice(self, key: str) -> None:
         """Report an entry that is in both."""
@@ -85,11 +105,6 @@ class SectionFile:
         if self.builder is None:
             return
         notes = self.builder.split_unusable()
-        file = SourceFile(self.name, self.builder.document.masked_text())
-        self.config.problems += [_in(file, problem) for problem in self.builder.problems]
+        self.config.problems += [evolve(each, file=self.name) for each in self.builder.problems]
         for problem in [*self.builder.warnings, *notes]:
-            self.config.warnings[_in(file, problem)] = None
-
-
-def _in(file: SourceFile, problem: Problem) -> Problem:
-    return evolve(problem, file=file)
+            self.config.warnings[evolve(problem, file=self.name)] = None

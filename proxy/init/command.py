@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -17,13 +18,14 @@ from pipeline.config.edit import EditError
 from pipeline.config.fix import FixError, create, rewrite
 from pipeline.config.load import read_variables, variables_of
 from pipeline.config.options import OptionError, UnavailableError
-from pipeline.config.parsing import VARIABLE_NAME
+from pipeline.config.parsing import VARIABLE_NAME, parse
 from pipeline.config.schema import Config
 from pipeline.config.text_width import pad, text_width
 from proxy.config import DEFAULT_FILE, check_open_access, read
 from proxy.init import discovery, schema_file
 from proxy.init.discovery import Address, ModelServer
 from proxy.init.new_config import CLIENT_MODELS, Choice, extend, new_config
+from proxy.probe.command import variable_for
 from proxy.probe.reply import on_one_line
 from stages.backends import embedded
 from stages.backends.session import strip_credentials
@@ -55,27 +57,54 @@ class Wishes:
 def address(text: str, api_key_env: str | None, config: str) -> Address:
     """Read `NAME=URL`, or the name of a profile. Raises click.UsageError, ConfigError.
 
-    The key is in the environment, or in the `.env` next to `config`.
+    The key and the `${VARIABLES}` of the URL are in the environment, or in the `.env` next to
+    `config`. No message has the URL: it may have a password.
     """
-    name, _, url = text.partition("=")
+    name, _, written = text.partition("=")
     usual = discovery.USUAL_ADDRESSES.get(name) or profiles().get(name, {}).get("base_url", "")
-    if not url and not usual:
+    if not written and not usual:
         names = ", ".join(discovery.USUAL_ADDRESSES)
-        raise click.UsageError(f"--backend takes NAME=URL, or one of {names}: {text}")
-    if url and "://" not in url:
-        raise click.UsageError(f"the URL of --backend begins with http:// or https://: {url}")
+        raise click.UsageError(f"--backend takes NAME=URL, or one of {names}")
+    variables = {**variables_of(read_variables(config)), **os.environ}
+    written = written or usual
+    _refuse_password(name, written)
+    url = _expanded(written, variables)
+    if "://" not in url:
+        raise click.UsageError("the URL of --backend begins with http:// or https://")
     try:
-        Profile(url or usual)
+        Profile(url)
     except OptionError as error:
         raise click.UsageError(f"the URL of --backend: {error}; {error.hint}") from error
     if api_key_env and not VARIABLE_NAME.fullmatch(api_key_env):  # it may be the key itself
         raise click.UsageError("--api-key-env takes the name of a variable, not a key")
-    variables = {**variables_of(read_variables(config)), **os.environ}
     key = variables.get(api_key_env) if api_key_env else ""
     if api_key_env and not key:
         message = f"the environment variable {api_key_env} is not set or is empty"
         raise click.UsageError(f"{message}; set it in the environment or in `.env`")
-    return Address(url or usual, name, name, key or "", api_key_env or "")
+    return Address(url, name, name, key or "", api_key_env or "", written)
+
+
+def _refuse_password(name: str, url: str) -> None:
+    """Refuse a URL with credentials that are not a variable: the config would have them."""
+    before, at, after = url.rpartition("@")
+    scheme, _, user = before.rpartition("://")
+    user, colon, password = user.rpartition(":")
+    if at and "${" not in password:
+        variable = variable_for(name, "password")
+        hidden = f"{scheme}://{user}{colon}${{{variable}}}@{after}"
+        raise click.UsageError(
+            "the URL of --backend has a password, which the config would show\n"
+            f"  hint: write `{variable}=…` into `.env`, and type "
+            + shlex.join(["--backend", f"{name}={hidden}"])
+        )
+
+
+def _expanded(written: str, variables: Mapping[str, str]) -> str:
+    """Give a URL with the values of its variables, which it has as in a config."""
+    document = parse(json.dumps(written), variables)
+    for problem in (*document.problems, *(missing for _, missing in document.missing)):
+        raise click.UsageError(f"the URL of --backend: {problem.message}\n  hint: {problem.hint}")
+    return str(document.value)
 
 
 def init(file: str, wishes: Wishes) -> None:

@@ -38,7 +38,8 @@ class Address:
     """Where to look. `label` is for people.
 
     `name`: the name for the entry of `backends`; default: the server's profile. `api_key` is the
-    key, and `api_key_env` the variable that has it.
+    key, and `api_key_env` the variable that has it. `written_url` is the URL for the config, with
+    variables.
     """
 
     base_url: str
@@ -46,6 +47,7 @@ class Address:
     name: str = ""
     api_key: str = ""
     api_key_env: str = ""
+    written_url: str = ""
 
 
 @frozen
@@ -113,10 +115,10 @@ async def facts(server: ModelServer, model: str, seconds: float) -> Facts:
 
 async def _ask(address: Address, seconds: float) -> ModelServer:
     """Ask for the list of models; a `base_url` without its `/v1` is tried with it, too."""
-    url = address.base_url.rstrip("/")
+    url, written = address.base_url.rstrip("/"), address.written_url.rstrip("/")
     server = ModelServer(address, "generic", error="nothing responds")
-    for base_url in dict.fromkeys((url, url if url.endswith("/v1") else f"{url}/v1")):
-        tried = evolve(address, base_url=base_url)
+    for end in [""] if url.endswith("/v1") else ["", "/v1"]:
+        tried = evolve(address, base_url=url + end, written_url=written and written + end)
         async with _client(tried, seconds) as client:
             listed = await client.reply(MODELS)
             if listed.status == 0:

@@ -83,7 +83,10 @@ _SCHEMA = "# yaml-language-server: $schema=pipelines.schema.json\n"
 
 @frozen
 class Choice:
-    """A backend and one of its models. `profile: embedded` has no `base_url`."""
+    """A backend and one of its models. `profile: embedded` has no `base_url`.
+
+    `written_url` is the `base_url` for the config, with variables in it; default: `base_url`.
+    """
 
     name: str
     profile: str
@@ -93,13 +96,14 @@ class Choice:
     facts: Facts = Facts()
     other_models: bool = False
     """Whether the backend has more models, so that its window is that of one of them."""
+    written_url: str = ""
 
     @classmethod
     def of(cls, server: ModelServer, model: str, facts: Facts) -> Choice:
         """Give the choice of a model of a server."""
         address, others = server.address, len(server.models) > 1
         connection = (server.name, server.profile, address.base_url, address.api_key_env)
-        return cls(*connection, model, facts, others)
+        return cls(*connection, model, facts, others, address.written_url)
 
     @property
     def backend(self) -> dict[str, Any]:
@@ -107,7 +111,7 @@ class Choice:
         shipped = profiles()[self.profile]
         entry: dict[str, Any] = {"profile": self.profile}
         if self.base_url and self.base_url != shipped.get("base_url"):
-            entry["base_url"] = self.base_url.replace("${", "$${")
+            entry["base_url"] = self.written_url or self.base_url.replace("${", "$${")
         if self.api_key_env:
             entry["api_key"] = f"${{{self.api_key_env}}}"
         window = {"context_window": self.facts.context_window}

@@ -21,10 +21,11 @@ from proxy.config import locate, read
 from proxy.probe.endpoints import MODELS, models
 from proxy.probe.interview import Interview, ProbeClient
 from proxy.probe.reply import Reply, on_one_line
-from proxy.probe.report import report
+from proxy.probe.report import findings_by_key, report
 from stages.backends.backend import Backend
 from stages.messages_api.errors import ApiError
 from stages.profiles.profile import Profile
+from stages.wire.json_codec import encode
 
 _MAX_LISTED_MODELS = 20
 #: Shorter values of headers are not secrets; removing them would mutilate messages.
@@ -90,7 +91,9 @@ def from_url(name: str, url: str, api_key_env: str | None, config: str | None) -
     return Subject(name, profile, _written(name, raw, profile))
 
 
-async def probe(subject: Subject, model: str | None, whole: bool, seconds: float) -> None:
+async def probe(
+    subject: Subject, model: str | None, seconds: float, whole: bool, as_json: bool
+) -> None:
     """Ask the backend; print progress to stderr, the entry to stdout. Raises ClickException.
 
     `seconds` is the timeout of each request.
@@ -112,7 +115,15 @@ async def probe(subject: Subject, model: str | None, whole: bool, seconds: float
     if refusal := interview.refusal:
         hint = _HINTS.get(refusal.status, _OTHER_HINT)
         _fail(f"backend `{subject.name}`, model {on_one_line(chosen)}: {refusal.error}", hint)
-    _print(subject, interview, listed, whole)
+    if as_json:
+        _print_json(subject, interview, listed, whole)
+    else:
+        _print(subject, interview, listed, whole)
+    if interview.broken:
+        _fail(
+            f"backend `{subject.name}` stopped responding; keys without a finding are unchanged",
+            "read its last error above, and probe again",
+        )
 
 
 def _print(subject: Subject, interview: Interview, listed: Reply, whole: bool) -> None:
@@ -124,11 +135,19 @@ def _print(subject: Subject, interview: Interview, listed: Reply, whole: bool) -
     findings = interview.findings
     click.echo(report(subject.name, subject.written, subject.profile, findings, whole), nl=False)
     click.echo(f"{client.requests} requests, {client.tokens} output tokens", err=True)
-    if interview.broken:
-        _fail(
-            f"backend `{subject.name}` stopped responding; keys without a finding are unchanged",
-            "read its last error above, and probe again",
-        )
+
+
+def _print_json(subject: Subject, interview: Interview, listed: Reply, whole: bool) -> None:
+    result = {
+        "backend": subject.name,
+        "connection": subject.written,
+        "model": interview.model,
+        "models": models(listed),
+        "requests": interview.client.requests,
+        "output_tokens": interview.client.tokens,
+        "findings": findings_by_key(subject.profile, interview.findings, whole),
+    }
+    click.echo(encode(result))
 
 
 def _secrets(profile: Profile) -> tuple[str, ...]:
@@ -169,10 +188,13 @@ def _written(name: str, raw: Mapping[str, Any], profile: Profile) -> dict[str, A
 
 def _variable(name: str, key: str, value: str) -> str:
     """Return `value` if it is only a variable; otherwise the name of a variable for it."""
-    if _VARIABLE.fullmatch(value):
-        return value
+    return value if _VARIABLE.fullmatch(value) else f"${{{variable_for(name, key)}}}"
+
+
+def variable_for(name: str, key: str) -> str:
+    """Return the name of a variable for a secret of the backend `name`."""
     plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in f"{name}_{key}".upper())
-    return f"${{{plain if plain[0].isalpha() else '_' + plain}}}"
+    return plain if plain[0].isalpha() else f"_{plain}"
 
 
 def _notes_on(config: Config, name: str) -> str:

@@ -91,6 +91,18 @@ def report(
     return "\n".join(f"  {line}" for line in lines) + "\n"
 
 
+def findings_by_key(
+    profile: Profile, findings: list[tuple[Question, Finding]], whole: bool
+) -> dict[str, dict[str, Any]]:
+    """Return the findings as JSON values, by key. Unless `whole`, only keys with evidence."""
+    configured = _flat(profile)
+    return {
+        key: {"configured": configured[key], **attrs.asdict(finding)}
+        for key, finding in key_findings(profile, findings).items()
+        if whole or finding.evidence
+    }
+
+
 def _comment(finding: KeyFinding, configured: Any, generic: Any) -> str:
     """Return the evidence, and the configured value if it was set on purpose and is wrong."""
     if not finding.found:

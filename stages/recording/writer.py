@@ -26,6 +26,8 @@ from stages.recording.lines import Line
 log = logging.getLogger("llm_proxy")
 
 PATTERN = "exchanges-*.jsonl"
+#: In the log lines about lost exchanges. `llm-proxy run` looks for it.
+LOST = "exchanges are not recorded in"
 #: A file is at most this part of the folder's limit, so that little is deleted at a time.
 _FILES = 8
 _MAX_QUEUED_BYTES = 64 * 1024 * 1024
@@ -83,7 +85,7 @@ class Writer:
         if self._thread is not None:
             self._thread.join(_CLOSE_TIMEOUT)
         if self._queue:
-            log.warning("%d exchanges are not recorded in %s", len(self._queue), self.folder)
+            log.warning("%d %s %s", len(self._queue), LOST, self.folder)
 
     def _run(self) -> None:
         while True:
@@ -164,7 +166,7 @@ class Writer:
         now = time.monotonic()
         if not self._logged and now - self._logged_at >= _LOG_INTERVAL:
             self._logged, self._logged_at = True, now
-            log.warning("exchanges are not recorded in %s: %s; %s", self.folder, reason, hint)
+            log.warning("%s %s: %s; %s", LOST, self.folder, reason, hint)
 
     def _log_recovery(self) -> None:
         if self._logged:

@@ -9,13 +9,14 @@
                                               `on_connect`
 
 So a store that does not respond delays a call once, for at most `timeout`. Each change of state is
-logged once.
+logged once by each process, with its number: each has its own connection, and may lose it alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -123,15 +124,21 @@ class Connection:
         if error and was in ("", _STARTING):
             self._since = now
             log.error(
-                "store %s does not respond (%s): %s; check its server and the network",
+                "store %s does not respond to process %d (%s): %s; "
+                "check its server and the network",
                 self.name,
+                os.getpid(),
                 error,
                 self.consequence,
             )
         elif not error and was == _STARTING:
             log.info("limits, slots and circuit breakers are shared in the store %s", self.name)
         elif not error:
-            log.warning("store %s responds again, after %.1f s", self.name, now - self._since)
+            seconds = now - self._since
+            log.warning(
+                "store %s responds to process %d again, after %.1f s",
+                *(self.name, os.getpid(), seconds),
+            )
         if error and was in ("", _STARTING):
             for member in self.members:
                 member.on_lost()

@@ -66,7 +66,13 @@ def _check_mode(store: Store, attribute: Any, mode: str) -> None:
 
 @define(eq=False)
 class Store:
-    """The section `store`. Without a `url` nothing is shared with other machines."""
+    """The section `store`. Without a `url` nothing is shared with other machines.
+
+    A process renews a lease after each third of it. If that fails because the connection has ended,
+    there is a new one after a second: a lease of at least 2 s is renewed in time, so the places of
+    a live process are not given away. In a busy process a turn of the event loop takes up to 30 ms
+    (see script_sender.py): with a `timeout` below 10 ms, each store would seem lost.
+    """
 
     url: str = option(
         "",
@@ -85,12 +91,13 @@ class Store:
     timeout: float = option(
         0.05,
         help="seconds that a call of the store may take",
-        validator=[validators.gt(0), validators.le(5)],
+        validator=[validators.ge(0.01), validators.le(5)],
     )
     lease: float = option(
         60.0,
-        help="seconds after which what a process had reserved is free, if the process died",
-        validator=validators.gt(0),
+        help="seconds after which what a process had reserved is free, if the process died; at "
+        "least 2, so that a process can renew it after a loss of its connection",
+        validator=validators.ge(2),
     )
     mode: Mode = option(
         "exact",

@@ -31,6 +31,8 @@ from stages.usage.rows import DAY, Row
 
 log = logging.getLogger("llm_proxy")
 
+#: In the log line about rows that the end of the process lost. `llm-proxy run` looks for it.
+LOST = "attempts are not in the usage record"
 #: Seconds between two batches. A process that is killed loses the rows of this time.
 FLUSH_INTERVAL = 0.5
 #: Seconds between two attempts to write, while the writer is failing.
@@ -108,7 +110,7 @@ class Writer:
             else:
                 self._news.set()
         if not self._flush():
-            log.warning("%d attempts are not in the usage record", len(self._queue))
+            log.warning("%d %s", len(self._queue), LOST)
         self._close_database()
 
     def _flush(self) -> bool:

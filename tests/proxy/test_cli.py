@@ -140,7 +140,10 @@ _INIT = ["--config", "--backend", "--model", "--api-key-env", "--embedded"]
                 "--json",
             ],
         ),
-        ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
+        (
+            "probe",
+            ["--config", "--model", "--url", "--api-key-env", "--all", "--json", "--timeout"],
+        ),
     ],
 )
 def test_each_command_has_help_of_its_own(command: str, options: list[str]) -> None:

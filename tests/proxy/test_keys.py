@@ -66,6 +66,19 @@ def test_a_new_key_is_printed_once_and_only_its_digest_is_stored(folder: Path) -
     assert key_of(keys(folder, "new", "bob")) != key
 
 
+def test_json_has_the_key_and_the_file(folder: Path) -> None:
+    made = keys(folder, "new", "alice", "--file", "keys.yaml", "--json")
+    file = str(folder / "keys.yaml")
+    new = json.loads(made.stdout)
+    assert new == {"name": "alice", "key": new["key"], "file": file}
+    assert hashlib.sha256(new["key"].encode()).hexdigest() in text(folder, "keys.yaml")
+    assert new["key"] not in made.stderr
+    for options in ([], ["--delete"]):
+        revoked = keys(folder, "revoke", "alice", "--json", *options)
+        result = {"name": "alice", "deleted": bool(options), "file": file}
+        assert json.loads(revoked.stdout) == result
+
+
 def test_its_options_are_in_its_entry(folder: Path) -> None:
     result = keys(folder, "new", "ci", "--models", "a-*,b", "--models", "c", "--expires", "30d")
     assert key_of(result)
@@ -150,7 +163,8 @@ def test_an_entry_with_problems_is_not_passed_over(folder: Path, file: str) -> N
     changed = [keys(folder, command, "bob") for command in ("revoke", "new")]
 
     assert "alice" in listed.stdout
-    assert listed.stderr == "warning: `bob` has problems: type `llm-proxy check` to see them\n"
+    hint = "type `llm-proxy check` to see them"
+    assert listed.stderr == f"warning: entries with problems: 1; {hint}\n"
     for result in changed:
         assert result.exit_code == 1
         assert "the entry of `bob` has problems\n  hint: type `llm-proxy check`" in result.stderr
@@ -238,6 +252,19 @@ def test_a_file_that_cannot_become_the_keys_file_is_reported(
     assert "keys.yaml" in result.stderr
     assert "hint: " in result.stderr
     assert text(folder) == before
+
+
+@pytest.mark.parametrize("command", ["new", "list", "revoke"])
+@pytest.mark.parametrize("content", ["s3cret\n", "s3cret: [\n", "s3cret: {a: b}\n"])
+def test_no_command_shows_a_line_of_a_file_that_has_no_keys(
+    folder: Path, command: str, content: str
+) -> None:
+    (folder / "pipelines.yaml").write_text(f"keys_file: k.yaml\n{TEXT}")
+    (folder / "k.yaml").write_text(content)
+    result = keys(folder, command, *([] if command == "list" else ["alice"]))
+    assert result.stderr
+    assert "s3cret" not in result.output
+    assert text(folder, "k.yaml") == content
 
 
 def test_a_new_keys_file_with_broken_yaml_is_reported_with_its_place(folder: Path) -> None:

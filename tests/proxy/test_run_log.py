@@ -23,7 +23,7 @@ models:
 pipelines:
   messages:
     route: POST /v1/messages
-    stages: [authenticate, account, validate, resolve, translate-in, invoke, translate-out,
+    stages: [authenticate, account, validate, record, resolve, translate-in, invoke, translate-out,
              stream-encode]
 """
 #: One request, whatever its response is.
@@ -74,6 +74,15 @@ def test_usage_that_is_not_recorded_is_reported(options: tuple[str, ...], tmp_pa
     assert report, stderr
     assert "usage is not recorded: " in (tmp_path / report[1]).read_text()
     assert len(logs) == (not options)
+
+
+def test_exchanges_that_are_not_recorded_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "recordings").write_text("not a folder")
+
+    stderr, [log] = run(tmp_path)
+
+    assert stderr == f"usage or recordings are not complete; the proxy's log is {log}\n"
+    assert "exchanges are not recorded in " in log.read_text()
 
 
 def test_usage_that_an_earlier_run_lost_is_not_reported_again(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ async def store(_: float) -> list[str]:
                 if name != "restarted empty" and set(statuses) != wanted:
                     wrong.append(f"{label}: statuses {statuses}")
                 lost = made.site.lines("does not respond")
-                again = made.site.lines("responds again")
+                again = made.site.lines(" again, after")
                 if lost != [number] * 2 or again != [min(number, 2)] * 2:
                     wrong.append(f"{label}: {lost} and {again} lines after {number} changes")
     return wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from stages.events import Authenticated, ResponseBody
 from stages.exchange import Attempt, Degradation, Exchange, Repeat, StageRun, Target
 from stages.messages_api.usage import Usage
 from stages.metrics import Metrics
+from stages.usage.rows import rows
 from tests.cases import for_each
 from tests.support import backend, http
 
@@ -99,6 +101,35 @@ async def test_each_attempt_counts_and_the_request_counts_for_the_last_one() -> 
     ]
     assert [labels["backend"] for labels, _ in samples["llm_proxy_request_seconds_count"]] == [
         "gpu"
+    ]
+
+
+async def test_tokens_of_each_attempt_count_as_in_the_usage_record() -> None:
+    broken_off = Usage(input_tokens=100, output_tokens=4, cache_read_input_tokens=20)
+    refused = Attempt(Target("gpu", "qwen3"), sent=1001.0, ended=1001.5, error="overloaded")
+    fallen_back = exchange()
+    fallen_back.attempts[:0] = [
+        Attempt(Target("other", "m"), 1000.0, ended=1001.0, error="broken", usage=broken_off),
+        refused,
+    ]
+    counters = counted(fallen_back)
+
+    samples = await scrape(counters)
+
+    recorded: Counter[tuple[str, str]] = Counter()
+    for row in rows(fallen_back):
+        recorded[row.backend, "input"] += row.input_tokens
+        recorded[row.backend, "cache_read"] += row.cache_read_tokens
+        recorded[row.backend, "output"] += row.output_tokens
+    assert +counters.tokens == +recorded
+    assert recorded["other", "output"] == 4
+    assert samples["llm_proxy_cached_prompt_tokens_total"] == [
+        ({"backend": "other", "model": "other"}, 20),
+        (OF_GPU, 400),
+    ]
+    assert samples["llm_proxy_prompt_tokens_count"] == [
+        ({"backend": "other", "model": "other"}, 1),
+        (OF_GPU, 1),
     ]
 
 

@@ -6,6 +6,7 @@ With GOLDEN_WRITE set the files are written again, to be read in the diff.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -92,6 +93,38 @@ def test_what_is_printed_of(probed: Probed, request: pytest.FixtureRequest) -> N
     assert reply == file.read_text(encoding="utf-8")
     assert KEY not in reply
     assert "Traceback" not in reply
+
+
+@pytest.mark.parametrize("probed", ["lenient", "reasoning"], indirect=True)
+def test_json_has_the_findings_with_their_evidence(probed: Probed) -> None:
+    text, asked, everything = (
+        probed.probe("asked", *way) for way in ((), ("--json",), ("--json", "--all"))
+    )
+    some, whole = json.loads(asked.stdout), json.loads(everything.stdout)
+
+    assert some["connection"] == {"base_url": "${BACKEND_URL}/v1", "api_key": "${BACKEND_KEY}"}
+    assert (some["backend"], some["model"]) == ("asked", "some-model")
+    assert f"{some['requests']} requests, {some['output_tokens']} output tokens" in text.stderr
+    profile = probed.pasted(text.stdout)
+    found = {key: each for key, each in some["findings"].items() if each["found"]}
+    assert found
+    for key, each in found.items():
+        field = key.removeprefix("fields.")
+        measured = profile.fields[field] if field != key else getattr(profile, key)
+        assert each["value"] == json.loads(json.dumps(measured)), key
+        assert each["evidence"]
+    asked_keys = {k: each for k, each in whole["findings"].items() if each["evidence"]}
+    assert asked_keys.keys() == some["findings"].keys() < whole["findings"].keys()
+    assert KEY not in asked.output + everything.output
+
+
+@pytest.mark.parametrize("probed", ["dies-midway"], indirect=True)
+def test_json_has_what_was_found_before_the_backend_died(probed: Probed) -> None:
+    result = probed.probe("asked", "--json")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["findings"]
+    assert "`asked` stopped responding" in result.stderr
 
 
 @pytest.mark.parametrize("whole", [(), ("--all",)], ids=["differences", "all"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,43 @@ def test_a_secret_that_cannot_be_read_is_a_problem(
     assert f"pipelines.yaml:2:55: error[missing-file]: the file key {words}" in report
     assert "hint: " in report
     assert report.endswith("\n\n1 problem")
+
+
+FOREIGN = {
+    "passwd": "root:x:0:0:s3cret: a,b:/root:/bin/sh\nadmin:s3cret:0:0::/root:/bin/sh\n",
+    "shell variables": 'export TOKEN="s3cret: x"\n',
+    "private key": "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----\n",
+    "encrypted key": "Proc-Type: s3cret\nDEK-Info: s3cret\n\ns3cret==\n",
+    "password alone": "s3cret\n",
+    "json": '{"token": "s3cret", "auths": {"s3cret": {"s3cret": "s3cret"}}}',
+    "yaml": "users:\n  s3cret: {s3cret: 1}\n!s3cret x: &s3cret y\ns3cret:\n",
+    "not YAML": "s3cret: [\ns3cret: s3cret: s3cret\n",
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_no_message_shows_a_line_of_a_file_that_has_no_keys(
+    file: str, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "more.yaml").write_text(content)
+    report = refusal(file)
+    assert re.search(
+        r"^more\.yaml:\d+:\d+: error\[(bad-option|yaml-syntax)\]: ", report, re.MULTILINE
+    )
+    assert "hint: " in report
+    assert "s3cret" not in report
+
+
+def test_no_line_of_a_keys_file_is_quoted(file: str, tmp_path: Path) -> None:
+    entry = f'alice: {{sha256: "{A}", model: x}}  # s3cret\n'
+    (tmp_path / "more.yaml").write_text(f"# keys\n{entry}bob: {{models: [x]}}\n")
+    place = f"more.yaml:2:{entry.index('model') + 1}"
+    assert refusal(file).splitlines()[:4] == [
+        f"{place}: error[unknown-option]: `alice` has no option `model`",
+        "  hint: did you mean `models`?",
+        "more.yaml:3:1: error[bad-option]: this is not an entry of `keys`",
+        "  hint: write it as `NAME: {sha256: …}`, or correct `keys_file`",
+    ]
 
 
 def test_no_message_shows_a_secret(file: str, tmp_path: Path) -> None:

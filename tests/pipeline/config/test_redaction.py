@@ -63,6 +63,9 @@ BACKENDS = {
     "unclosed-quote": f"  b: {{api_key: '{KEY}}}",
     "unclosed-bracket": f"  b: {{api_key: {KEY}",
     "unclosed-list": f"  b:\n    x: [\n      {KEY}, other: a",
+    "read-as-a-tag": f"  b:\n    limit: many\n    api_key: !{KEY}",
+    "read-as-a-tag-of-a-header": f"  b: {{headers: {{x-own: !{KEY} }}, limit: many}}",
+    "read-as-an-anchor": f"  b:\n    limit: many\n    api_key: &{KEY}",
     "undefined-alias": f"  b: {{api_key: *{KEY}}}",
     "tab": f"  b:\n\tapi_key: {KEY}",
     "odd-directive": f"  b:\n%{KEY}\n  x",
@@ -141,6 +144,14 @@ def test_no_message_has_a_key_in_the_wrong_place(tmp_path: Path, text: str) -> N
             "{base_url: http://host:80/v1, tokenizer: vllm, slots: many}",
         ),
         ("{profile: ollama, api_key: ollama, slots: many}", None),
+        (
+            f"{{base_url: http://host/v1, slots: many}}  # {KEY}",
+            "{base_url: http://host/v1, slots: many}",
+        ),
+        (
+            "{base_url: http://host/v1, tokenizer: 'a # b', slots: many}",
+            "{base_url: http://host/v1, tokenizer: 'a # b', slots: many}",
+        ),
     ],
 )
 def test_a_quoted_line_has_stars_in_place_of_secrets_only(

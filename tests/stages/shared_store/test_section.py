@@ -93,6 +93,18 @@ def test_an_unknown_policy_is_reported(tmp_path: Path) -> None:
         config(tmp_path, "store: {url: 'redis://localhost', on_loss: block}")
 
 
+@pytest.mark.parametrize(
+    ("option", "least", "less"), [("lease", "2", "1.9"), ("timeout", "0.01", "0.009")]
+)
+def test_a_duration_that_no_process_can_keep_is_reported(
+    option: str, least: str, less: str, tmp_path: Path
+) -> None:
+    assert config(tmp_path, f"store: {{url: 'redis://localhost', {option}: {least}}}")
+    with pytest.raises(ConfigError) as raised:
+        config(tmp_path, f"store: {{url: 'redis://localhost', {option}: {less}}}")
+    assert f"error[bad-option]: `{option}` must be >= {least}: {less}" in raised.value.report()
+
+
 def test_approximate_limits_take_shares_of_the_store(tmp_path: Path) -> None:
     made = config(tmp_path, "store: {url: 'redis://localhost', mode: approximate, max_error: 0.2}")
     limits = made.sections["limits"].store
