@@ -71,10 +71,8 @@ sys.exit(7)
 #: A thread reads the input: Python runs no handler of a signal that comes just before a `read`.
 PATIENT = """
 import os, signal, threading
-
 def stop():
-    while os.read(0, 1000):
-        os.kill(os.getpid(), signal.SIGSTOP)
+    while os.read(0, 1000): os.kill(os.getpid(), signal.SIGSTOP)
 
 waited = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCONT}
 signal.pthread_sigmask(signal.SIG_BLOCK, waited)
