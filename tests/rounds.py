@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,7 +28,12 @@ class Rounds:
 async def turning() -> AsyncIterator[Rounds]:
     """Counts them until it is left. Work on the event loop itself adds two or three."""
     counted = Rounds()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # a thread may end within the usual 5 ms, and no round comes then
     async with task_group() as group:
         group.start_soon(counted.count)
-        yield counted
+        try:
+            yield counted
+        finally:
+            sys.setswitchinterval(interval)
         group.cancel_scope.cancel()

@@ -38,8 +38,9 @@ def steps(instruction: str) -> list[str]:
 def check_command(arguments: list[str]) -> None:
     """See that the command line is one that `llm-proxy` takes."""
     name, *options = arguments
-    command = main.commands[name]
-    command.make_context(name, options, resilient_parsing=False)
+    # As the group makes it: click keeps a command's help option from its first context on.
+    parent = click.Context(main, info_name="llm-proxy", **main.context_settings)
+    main.commands[name].make_context(name, options, parent, resilient_parsing=False)
 
 
 def unit() -> configparser.ConfigParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ MAX_LINES = 120
 
 def test_it_is_short() -> None:
     assert len(README.splitlines()) <= MAX_LINES
+
+
+def test_it_names_the_versions_of_python_that_pyproject_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    versions = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert f"You need Python {', '.join(versions[:-1])} or {versions[-1]} (" in README
+    assert project["requires-python"] == f">={versions[0]}"
 
 
 def test_it_has_one_command_that_sets_up_and_tests() -> None:

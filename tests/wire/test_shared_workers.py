@@ -142,7 +142,7 @@ def test_the_backend_never_has_two_calls_at_once(scene: Scene) -> None:
             client.close()
         assert {result(client) for n, client in enumerate(clients) if n % 4} == {(200, "")}
     assert scene.backend.most == 1
-    workers = {scene.worker_of(f"slot{number}-1") for number in range(8)}
+    workers = {scene.worker_of(f"slot{number}-{n}") for number in range(8) for n in range(1, 40, 4)}
     assert len(workers) > 1, "one worker has all requests"
     until(lambda: scene.gauge("llm_proxy_queue_running") == 0, "a call still runs")
     until(lambda: scene.gauge("llm_proxy_queue_waiting") == 0, "a call still waits")
