@@ -111,6 +111,7 @@ def _run(
     _check_command(command[0])
     from proxy import run as supervision
 
+    _report_absent_servers(loaded)
     file = supervision.create_log(log)
     start = file.stat().st_size
     try:
@@ -132,6 +133,14 @@ def _check_command(name: str) -> None:
         raise click.ClickException(f"{name} is a folder\n  hint: name the command in it")
     hint = f"make it executable with `chmod +x {shlex.quote(name)}`, or name its interpreter first"
     raise click.ClickException(f"{name} is not executable\n  hint: {hint}")
+
+
+def _report_absent_servers(config: Config) -> None:
+    """Report them before the command has the terminal. Clients may retry for minutes in silence."""
+    from proxy.absent_servers import absent_servers
+
+    for note in absent_servers(config):
+        click.echo(f"llm-proxy: {note}", err=True)
 
 
 def _check_conflicts(conflicts: list[str]) -> None:
