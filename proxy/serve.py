@@ -263,7 +263,7 @@ def greeting(config: Config, server: Server, port: int, found: Iterable[str] = (
     notes += logging_setup.unknown_values(os.environ)
     notes += found
     lines += ["", *(f"note: {note}\n" for note in notes)]
-    key = "…  # a key from your config" if _requires_key(config) else "anything"
+    key = "…  # PROXY_API_KEY, or a key of the config" if _requires_key(config) else "anything"
     lines += [
         "set for the client:",
         f"  export ANTHROPIC_BASE_URL={url}",

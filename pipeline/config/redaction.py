@@ -97,10 +97,8 @@ def mask_unparsed(text: str) -> str:
 
 
 def _only_name(line: str) -> str:
-    if match := _NAME.match(line):
-        shown = match[0] + " "
-    else:
-        shown = _INDENTATION.match(line)[0]  # type: ignore[index]
+    name, indentation = _NAME.match(line), _INDENTATION.match(line)
+    shown = f"{name[0]} " if name else indentation[0]  # type: ignore[index]
     return f"{shown}…" if line[len(shown) :].strip() else shown.rstrip(" ")
 
 
