@@ -147,7 +147,8 @@ def _check_conflicts(conflicts: list[str]) -> None:
     if conflicts:
         raise click.ClickException(
             f"Claude Code would not use the proxy, because of {', '.join(conflicts)}\n"
-            "  hint: remove it there, or set CLAUDE_CONFIG_DIR to another folder"
+            "  hint: remove it there; if it is in your own settings, not in those of the project, "
+            "you can set CLAUDE_CONFIG_DIR to another folder"
         )
 
 
