@@ -52,7 +52,10 @@ class PipelineBuilder:
         if not entries and self.builder.document.merges_into("pipelines"):
             return ()
         if not entries:
-            hint = "add `pipelines:` with a name, its route and its list of stages"
+            hint = (
+                "add `pipelines:` with a name, its route and its list of stages; "
+                "`llm-proxy init --config new.yaml` writes a file with the usual ones"
+            )
             self.builder.report_key(
                 "no-pipelines", "the config has no pipelines", ("pipelines",), hint
             )
