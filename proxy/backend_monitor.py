@@ -80,7 +80,7 @@ class BackendMonitor:
             log.error("backend `%s` cannot be opened: %s", self.name, error)
             self.error = "it cannot be opened"
             return
-        log.info("backend `%s` is ready after %.1f s", self.name, time.monotonic() - started)
+        log.info("backend `%s` is open after %.1f s", self.name, time.monotonic() - started)
         self.error, self._opened = "", True
         self.on_open()
 

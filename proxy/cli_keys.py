@@ -11,7 +11,7 @@ import click
 
 from proxy.cli_support import config_option, json_option, reporting
 
-_NAME_HINT = "use 1 to 64 letters, digits and ._@+-, but not `anonymous` or `key-1`"
+_NAME_HINT = "use 1 to 64 of the characters a-z A-Z 0-9 ._@+-, but not `anonymous` or `key-1`"
 
 
 @click.group()

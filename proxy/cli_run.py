@@ -111,6 +111,7 @@ def _run(
     _check_command(command[0])
     from proxy import run as supervision
 
+    _report_absent_servers(loaded)
     file = supervision.create_log(log)
     start = file.stat().st_size
     try:
@@ -134,11 +135,20 @@ def _check_command(name: str) -> None:
     raise click.ClickException(f"{name} is not executable\n  hint: {hint}")
 
 
+def _report_absent_servers(config: Config) -> None:
+    """Report them before the command has the terminal. Clients may retry for minutes in silence."""
+    from proxy.absent_servers import absent_servers
+
+    for note in absent_servers(config):
+        click.echo(f"llm-proxy: {note}", err=True)
+
+
 def _check_conflicts(conflicts: list[str]) -> None:
     if conflicts:
         raise click.ClickException(
             f"Claude Code would not use the proxy, because of {', '.join(conflicts)}\n"
-            "  hint: remove it there, or set CLAUDE_CONFIG_DIR to another folder"
+            "  hint: remove it there; if it is in your own settings, not in those of the project, "
+            "you can set CLAUDE_CONFIG_DIR to another folder"
         )
 
 

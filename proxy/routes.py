@@ -166,7 +166,15 @@ class _ByMethod:
         return send_error(error, scope, receive, send)
 
 
+#: Of OpenAI's API, which many clients speak.
+_OPENAI_PATHS = ("/chat/completions", "/completions", "/responses")
+
+
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"][:200]
-    hint = "; set the client's base URL without `/v1`" if path.startswith("/v1/v1/") else ""
+    hint = ""
+    if path.startswith("/v1/v1/"):
+        hint = "; set the client's base URL without `/v1`"
+    elif path.endswith(_OPENAI_PATHS):
+        hint = "; clients use the Messages API here: send it to /v1/messages"
     await send_error(NotFoundError(f"no route for {path}{hint}"), scope, receive, send)

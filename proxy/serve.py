@@ -11,7 +11,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
 from pipeline.config.text_width import pad, text_width
 from proxy import __version__, logging_setup
+from proxy.absent_servers import absent_servers
 from proxy.app import App
 from proxy.config import Server, check_open_access, read, referenced_backends
 from proxy.config_notes import has_stage
@@ -61,7 +62,7 @@ def serve(config: Config, **options: Any) -> None:
     check_open_access(config, server.host)
     raise_open_files_limit()
     listener = bind(server.host, server.port)
-    click.echo(greeting(config, server, listener.getsockname()[1]))
+    click.echo(greeting(config, server, listener.getsockname()[1], absent_servers(config)))
     # The application is made in the process that serves it: each worker reads the config itself.
     start = functools.partial(_start_app, config.file, server)
     if server.workers > 1:
@@ -242,8 +243,8 @@ def bind_hint(error: Exception) -> str:
     return "set `--host` to an address of this machine, such as 127.0.0.1, or to 0.0.0.0 for all"
 
 
-def greeting(config: Config, server: Server, port: int) -> str:
-    """Return the text printed at start: the URL, the models, and the client's settings."""
+def greeting(config: Config, server: Server, port: int, found: Iterable[str] = ()) -> str:
+    """Return the text printed at start: URL, models, notes (also `found`), client's settings."""
     host = server.host.strip("[]")
     bracketed = f"[{host}]" if ":" in host else host
     reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, bracketed)  # noqa: S104
@@ -260,8 +261,9 @@ def greeting(config: Config, server: Server, port: int) -> str:
         lines += ["", f"page: {url}{path}"]
     notes = [note.message for note in config.notes] + _worker_notes(config, server)
     notes += logging_setup.unknown_values(os.environ)
+    notes += found
     lines += ["", *(f"note: {note}\n" for note in notes)]
-    key = "…  # a key from your config" if _requires_key(config) else "anything"
+    key = "…  # PROXY_API_KEY, or a key of the config" if _requires_key(config) else "anything"
     lines += [
         "set for the client:",
         f"  export ANTHROPIC_BASE_URL={url}",

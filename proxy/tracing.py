@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Protocol
 
+from pipeline.config.installer import install_command
 from stages.backends.backend import Backend
 from stages.events import HttpRequest
 
@@ -13,7 +14,7 @@ log = logging.getLogger("llm_proxy")
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 #: The packages of the extra `otel`.
-_INSTALL = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 
 
 class Tracing(Protocol):
@@ -42,6 +43,7 @@ def tracing_from(environ: Mapping[str, str]) -> Tracing | None:
     try:
         from proxy.opentelemetry_spans import OpenTelemetrySpans
     except ModuleNotFoundError as error:
-        log.warning("no traces, because %s is missing: type `%s`", error.name, _INSTALL)
+        command = f"{install_command()} {_PACKAGES}"
+        log.warning("no traces, because %s is missing: type `%s`", error.name, command)
         return None
     return OpenTelemetrySpans.of(environ)

@@ -85,8 +85,9 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
             return forward(Authenticated(event))
         given = [*_keys(event), *(_passwords(event) if self.basic else ())]
         if not given:
+            typed = ", or type it as the password" if self.basic else ""
             raise self._error(
-                "no API key was given: send it as x-api-key or as Authorization: Bearer"
+                f"no API key was given: send it as x-api-key or as Authorization: Bearer{typed}"
             )
         unusable = ""
         for client, key in self._matches(given):

@@ -116,6 +116,8 @@ def _decoded(data: bytes) -> tuple[Any, bool]:
     except json_codec.TooManyError as error:
         raise InvalidRequestError(f"the body has {error}: shorten the conversation") from error
     except ValueError as error:
+        if not data.strip():
+            raise InvalidRequestError("the body is empty: send a JSON object") from error
         message = f"the body is not valid JSON: {error}"
         raise InvalidRequestError(message, quoted=[str(error)]) from error
 

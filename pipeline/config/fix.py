@@ -6,6 +6,7 @@ with its own spaces, quotes and line lengths.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -55,8 +56,14 @@ def rewrite(file: str, new: str, check: Callable[[str | None], Config]) -> None:
     try:
         _replace(Path(file).resolve(), new)
     except OSError as error:
-        message = f"{file} cannot be written: {error.strerror}\n  hint: change the file by hand"
+        message = f"{file} cannot be written: {error.strerror}\n  hint: {_hint(error)}"
         raise FixError(message) from error
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space on its disk, and repeat the command"
+    return "make the file and its folder writable, and repeat the command"
 
 
 def create(file: str, text: str, check: Callable[[str], Config]) -> None:

@@ -16,7 +16,7 @@ from pipeline.config.problems import suggest
 from pipeline.config.redaction import unknown
 from pipeline.config.registry import StageClass, UnknownStageError
 from pipeline.config.schema import Pipeline, Schema
-from pipeline.config.structuring import KindError, describe
+from pipeline.config.structuring import KindError, describe, option_names
 from pipeline.config.type_check import Step, check_chain
 
 # `POST /v1/messages`, `GET /v1/models/{id:path}`
@@ -52,7 +52,10 @@ class PipelineBuilder:
         if not entries and self.builder.document.merges_into("pipelines"):
             return ()
         if not entries:
-            hint = "add `pipelines:` with a name, its route and its list of stages"
+            hint = (
+                "add `pipelines:` with a name, its route and its list of stages; "
+                "`llm-proxy init --config new.yaml` writes a file with the usual ones"
+            )
             self.builder.report_key(
                 "no-pipelines", "the config has no pipelines", ("pipelines",), hint
             )
@@ -178,6 +181,7 @@ class PipelineBuilder:
                 message = f"`{path[-1]}` has no option `{key}`"
                 hint = f"it is the section `{sections[key]}` of this file"
                 self.builder.report_key("unknown-option", message, (*path, key), hint)
+            options = self._without_section_options(cls, options, sections, path)
             if not self.sections.keys() >= set(sections.values()):
                 return None  # a section that it needs has problems, which are reported
             options = {
@@ -190,6 +194,23 @@ class PipelineBuilder:
         kind = cls[parameters] if parameters else cls  # type: ignore[index]
         built: AnyStage | None = self.builder.build(options, kind, path)
         return built
+
+    def _without_section_options(
+        self, cls: StageClass, options: dict[Any, Any], sections: dict[str, str], path: Path
+    ) -> dict[Any, Any]:
+        """Report options that belong in a section of the stage. Give the others."""
+        owners = {
+            name: section
+            for section in sections.values()
+            if isinstance(kind := self.schema.sections.get(section), type) and attrs.has(kind)
+            for name in option_names(kind)
+        }
+        misplaced = (options.keys() & owners.keys()) - {*option_names(cls), *sections}
+        for key in misplaced:
+            message = f"`{path[-1]}` has no option `{key}`"
+            hint = f"write it in the section `{owners[key]}` of this file"
+            self.builder.report_key("unknown-option", message, (*path, key), hint)
+        return {key: value for key, value in options.items() if key not in misplaced}
 
     def _from_environment(self, cls: StageClass) -> dict[str, Any]:
         environ = self.builder.document.environ

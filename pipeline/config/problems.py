@@ -65,12 +65,13 @@ class Problem:
 
 def _excerpt(line: str, column: int) -> tuple[str, int]:
     """The part of a long line around a column, and that column in it. Both columns count from 1."""
+    column = min(column, len(line) + 1)  # the line may be cut, because of a secret
     if len(line) <= _MAX_EXCERPT:
         return line, column
     start = min(max(0, column - _MAX_EXCERPT // 2), len(line) - _MAX_EXCERPT)
     before, after = "…" * (start > 0), "…" * (start + _MAX_EXCERPT < len(line))
     excerpt = line[start : start + _MAX_EXCERPT]
-    return f"{before}{excerpt}{after}", min(column, len(line) + 1) - start + len(before)
+    return f"{before}{excerpt}{after}", column - start + len(before)
 
 
 class ConfigError(Exception):

@@ -93,10 +93,13 @@ def without_comments(text: str, scalars: Iterable[Secret]) -> str:
 
 def mask_unparsed(text: str) -> str:
     """Give a text that is not valid YAML with only the name at the beginning of each line."""
-    return "\n".join(
-        (_NAME.match(line) or _INDENTATION.match(line))[0]  # type: ignore[index]
-        for line in text.splitlines()
-    )
+    return "\n".join(map(_only_name, text.splitlines()))
+
+
+def _only_name(line: str) -> str:
+    name, indentation = _NAME.match(line), _INDENTATION.match(line)
+    shown = f"{name[0]} " if name else indentation[0]  # type: ignore[index]
+    return f"{shown}…" if line[len(shown) :].strip() else shown.rstrip(" ")
 
 
 def _inner(text: str, start: int, end: int) -> tuple[int, int]:

@@ -64,7 +64,9 @@ def address(text: str, api_key_env: str | None, config: str) -> Address:
     usual = discovery.USUAL_ADDRESSES.get(name) or profiles().get(name, {}).get("base_url", "")
     if not written and not usual:
         names = ", ".join(discovery.USUAL_ADDRESSES)
-        raise click.UsageError(f"--backend takes NAME=URL, or one of {names}")
+        raise click.UsageError(
+            f"--backend takes NAME=URL, such as gpu=http://gpu:8000/v1, or one of {names}"
+        )
     variables = {**variables_of(read_variables(config)), **os.environ}
     written = written or usual
     _refuse_password(name, written)

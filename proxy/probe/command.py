@@ -28,7 +28,7 @@ from stages.profiles.profile import Profile
 from stages.wire.json_codec import encode
 
 _MAX_LISTED_MODELS = 20
-#: Shorter values of headers are not secrets; removing them would mutilate messages.
+#: Shorter values, such as the key `ollama`, are not secrets; stars would mutilate messages.
 _SECRET_LENGTH = 8
 _VARIABLE = re.compile(r"(Bearer )?\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _HINTS = {
@@ -104,7 +104,7 @@ async def probe(
         client = ProbeClient(subject.name, completions, seconds, _secrets(subject.profile))
         listed = await client.reply(MODELS)
         if listed.status == 0:
-            _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[0])
+            _fail(f"backend `{subject.name}`: {listed.error}", _hint(listed))
         chosen = _model(model, subject, listed)
         interview = Interview(client, subject.profile, chosen, _show_progress)
         await interview.run()
@@ -113,8 +113,8 @@ async def probe(
     finally:
         await backend.aclose()
     if refusal := interview.refusal:
-        hint = _HINTS.get(refusal.status, _OTHER_HINT)
-        _fail(f"backend `{subject.name}`, model {on_one_line(chosen)}: {refusal.error}", hint)
+        message = f"backend `{subject.name}`, model {on_one_line(chosen)}: {refusal.error}"
+        _fail(message, _hint(refusal))
     if as_json:
         _print_json(subject, interview, listed, whole)
     else:
@@ -150,9 +150,15 @@ def _print_json(subject: Subject, interview: Interview, listed: Reply, whole: bo
     click.echo(encode(result))
 
 
+def _hint(reply: Reply) -> str:
+    """The next action, unless the error has it: that of a connection does."""
+    known = reply.status == 0 and ": check that" in reply.error
+    return "" if known else _HINTS.get(reply.status, _OTHER_HINT)
+
+
 def _secrets(profile: Profile) -> tuple[str, ...]:
-    headers = [value for value in profile.headers.values() if len(value) >= _SECRET_LENGTH]
-    return (profile.api_key, *headers)
+    values = (profile.api_key, *profile.headers.values())
+    return tuple(value for value in values if len(value) >= _SECRET_LENGTH)
 
 
 def _show_progress(text: str) -> None:

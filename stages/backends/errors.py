@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import ssl
+
 import aiohttp
 
 from stages.messages_api.errors import (
@@ -63,5 +66,10 @@ _HINTS = {9: _TIME, 10: _TIME, 62: _NAME, 64: _NAME}
 def _reason(error: Exception) -> str:
     """The operating system's message. The HTTP client's own would quote URLs and bytes."""
     cause = error.__cause__ or error
-    message = str(cause) if isinstance(cause, OSError) else ""
-    return message or type(cause).__name__
+    if not isinstance(cause, OSError):
+        return type(cause).__name__
+    if isinstance(cause, ssl.SSLError):  # its `errno` is OpenSSL's
+        return str(cause)
+    if cause.errno and cause.errno > 0:  # asyncio's own text lists the attempts for all addresses
+        return os.strerror(cause.errno)
+    return cause.strerror or str(cause) or type(cause).__name__

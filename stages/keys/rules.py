@@ -23,7 +23,7 @@ def key_problems(
     for name, key in keys.items():
         path: Path = ("keys", name)
         if not NAME.fullmatch(name) or RESERVED_NAME.fullmatch(name):
-            hint = "use 1 to 64 letters, digits and ._@+-, but not `anonymous` or `key-1`"
+            hint = "use 1 to 64 of the characters a-z A-Z 0-9 ._@+-, but not `anonymous` or `key-1`"
             yield path, Problem("bad-key-name", f"`{name}` cannot be the name of a key", hint=hint)
         first = names_by_digest.setdefault(key.digest, name)
         if first != name:

@@ -112,7 +112,8 @@ class Writer:
             self._append(data)
         except OSError as error:
             self._close_file()
-            return self._lose(str(error), "free some space, or set `recordings: {folder}`")
+            hint = "free some space, or set `recordings: {folder}`"
+            return self._lose(error.strerror or str(error), hint)
         self._log_recovery()
 
     def _append(self, data: bytes) -> None:

@@ -11,6 +11,7 @@ from attrs import define, field, fields, validators
 from cattrs import Converter
 
 from pipeline import option
+from pipeline.config.installer import install_command
 from pipeline.config.options import OptionError, text_pattern
 from pipeline.config.schema import JsonSchema
 from stages.shared_store.connection import Connection
@@ -55,7 +56,7 @@ def _check_url(_: Any, attribute: Any, url: str) -> None:
         raise OptionError("url", message, "write it as `valkey://127.0.0.1:6379/0`")
     if importlib.util.find_spec(_MODULE) is None:
         message = f"`store` needs the package `{_MODULE}`, which is not installed"
-        raise OptionError("url", message, f"type `pip install '{_MODULE}>=6'`")
+        raise OptionError("url", message, f"type `{install_command()} '{_MODULE}>=6'`")
 
 
 def _check_mode(store: Store, attribute: Any, mode: str) -> None:

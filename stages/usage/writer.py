@@ -165,7 +165,8 @@ class Writer:
         now = self.monotonic()
         if not self._logged and now - self._logged_at >= _LOG_INTERVAL:
             self._logged, self._logged_at = True, now
-            log.warning("usage is not recorded: %s: %s; %s", self.file, error, _hint(error))
+            reason = getattr(error, "strerror", None) or error  # not the name of the file again
+            log.warning("usage is not recorded: %s: %s; %s", self.file, reason, _hint(error))
         self._failing = True
 
     def _log_recovery(self) -> None:

@@ -27,8 +27,8 @@ from tests.malformed.bodies import (
 
 # Bodies that are not JSON in UTF-8.
 RAW: list[tuple[str, bytes, str]] = [
-    ("no body", b"", NOT_JSON + "EOF while parsing"),
-    ("white space", b"  \n ", NOT_JSON + "EOF while parsing"),
+    ("no body", b"", "the body is empty"),
+    ("white space", b"  \n ", "the body is empty"),
     ("a form", b"model=claude&max_tokens=1", NOT_JSON + "expected value at line 1 column 1"),
     ("a body that breaks off", OK.encode()[:40], NOT_JSON + "EOF while parsing"),
     ("something after the body", OK.encode() + b"{}", NOT_JSON + "trailing characters"),

@@ -190,8 +190,9 @@ def test_the_version_is_printed() -> None:
         (["serve", "--port", "-1"], "-1 is not in the range"),
         (["serve", "--port", "http"], "'http' is not a valid whole number"),
         (["check", "some.yaml"], "Got unexpected extra argument"),
+        (["init", "--backend", "http://gpu:8000/v1"], "NAME=URL, such as gpu=http://"),
     ],
-    ids=["command", "option", "port-too-large", "port-too-small", "port-of-letters", "argument"],
+    ids=str,
 )
 def test_a_wrong_command_line_is_reported(arguments: list[str], words: str) -> None:
     result = cli(*arguments)

@@ -379,7 +379,7 @@ def test_claude_code_is_not_started_past_the_proxy(folder: Path) -> None:
     code, _, stderr = cli(folder, "--", "claude")
 
     assert code == 1
-    assert f"because of `ANTHROPIC_BASE_URL` in {settings}\n  hint: " in stderr
+    assert f"because of `ANTHROPIC_BASE_URL` in {settings}\n  hint: remove it there; if" in stderr
 
 
 def test_a_reload_keeps_the_key(tmp_path: Path) -> None:

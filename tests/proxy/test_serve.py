@@ -104,7 +104,7 @@ def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
 def test_with_a_key_the_greeting_asks_for_it_and_does_not_show_it(tmp_path: Path) -> None:
     shown = greeting(config_of(tmp_path, PROXY_API_KEY="s3cret"), Server(), 8080)
 
-    assert "export ANTHROPIC_AUTH_TOKEN=…  # a key from your config" in shown
+    assert "export ANTHROPIC_AUTH_TOKEN=…  # PROXY_API_KEY, or a key of the config" in shown
     assert "s3cret" not in shown
 
 

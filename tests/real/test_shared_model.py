@@ -50,8 +50,8 @@ def test_two_workers_share_a_model_that_is_never_an_orphan(tmp_path: Path) -> No
     file = tmp_path / "pipelines.yaml"
     file.write_text(CONFIG)
     with command(file, "--workers", "2", at_most=8 * LIMIT, until="") as proxy:
-        proxy.says("is ready after", within=3 * LIMIT)
-        proxy.says("is ready after", within=3 * LIMIT)
+        proxy.says("is open after", within=3 * LIMIT)
+        proxy.says("is open after", within=3 * LIMIT)
         group = proxy.process.pid
         (model,) = members(group, "model_process")
         with closing(Client(proxy.url)) as client:

@@ -185,7 +185,7 @@ def site_of(
             arguments = ("--workers", str(workers)) if workers > 1 else ()
             proxy = running.enter_context(command(file, *arguments, at_most=300))
             for _ in range(workers - 1):
-                proxy.says("is ready after", within=120)
+                proxy.says("is open after", within=120)
             proxies.append(proxy)
         url = proxies[0].url
         if replicas > 1:

@@ -271,6 +271,10 @@ async def test_with_basic_a_refusal_makes_a_browser_ask(headers: dict[str, str])
     assert error.headers == {"www-authenticate": 'Basic realm="llm-proxy", charset="UTF-8"'}
 
 
+async def test_with_basic_a_person_reads_where_to_type_the_key() -> None:
+    assert (await refusal(BASIC)).message.endswith("Bearer, or type it as the password")
+
+
 async def test_without_basic_a_password_is_no_key() -> None:
     error = await refusal(ONE, authorization=basic("", "s3cret-key"))
 

@@ -138,7 +138,7 @@ def replicas_of(file: Path) -> Iterator[list[Command]]:
     with contextlib.ExitStack() as stack:
         running = [stack.enter_context(command(file, until="", at_most=6 * LIMIT)) for _ in "12"]
         for replica in running:
-            replica.says("is ready after", 2 * LIMIT)
+            replica.says("is open after", 2 * LIMIT)
         yield running
 
 
@@ -152,7 +152,7 @@ def command(
     *arguments: str,
     by: Sequence[str] = (),
     at_most: float = 2 * LIMIT,
-    until: str = "is ready after",
+    until: str = "is open after",
     measure: bool = False,
     **variables: str,
 ) -> Iterator[Command]:

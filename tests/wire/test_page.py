@@ -269,6 +269,15 @@ def test_it_fits_a_phone(scene: Scene, part: str, scheme: str) -> None:
     assert (int(back.removeprefix("rgb(").partition(",")[0]) < 100) == (scheme == "dark")
 
 
+def test_on_a_phone_each_value_of_a_backend_has_its_name(scene: Scene) -> None:
+    tab = scene.tab(viewport={"width": 360, "height": 740})
+
+    row = tab.get_by_role("row", name="scripted http")
+    values = row.locator("td:not(:has(.tag.ok)):not([data-name])")
+    assert row.locator("[data-name]").count() == 8
+    assert values.all_inner_texts() == []
+
+
 def test_a_hidden_tab_asks_for_nothing(scene: Scene) -> None:
     tab = scene.tab()
     hide = "Object.defineProperty(document, 'visibilityState', {get: () => 'hidden'})"

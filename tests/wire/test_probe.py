@@ -248,11 +248,9 @@ NOWHERE = "http://127.0.0.1:1/v1"
     [
         (["askd"], "there is no backend `askd`", "did you mean `asked`?"),
         (["unset"], "backend `unset` cannot be used", "NO_SUCH_HOST is not set"),
-        (["new", "--url", NOWHERE], "`new`: cannot be reached", "that the backend runs"),
         (["new", "--url", "gpu:8000"], "must be an http", "write it as `http"),
         (["new", "--url", NOWHERE, "--key-variable", "UNSET"], "UNSET is not set", "in `.env`"),
         (["new", "--url", NOWHERE, "--key-variable", "sk-secret"], "takes the name", "as NAME="),
-        (["plain"], "`plain`: cannot be reached", "that the backend runs"),
     ],
 )
 def test_a_backend_that_cannot_be_probed_is_reported_with_a_hint(
@@ -328,6 +326,26 @@ def test_a_refused_key_is_reported_before_a_missing_model(probed: Probed) -> Non
     assert result.exit_code == 1
     assert "no key" in result.stderr
     assert "hint: check `api_key`" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["new", "--url", NOWHERE], ["plain"]])
+def test_an_absent_backend_is_reported_with_one_hint(arguments: list[str], probed: Probed) -> None:
+    result = probed.probe(*arguments)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: backend `{arguments[0]}`: cannot be reached (Connection refused): "
+        "check that it runs, and its `base_url`\n"
+    )
+
+
+def test_a_word_as_the_key_is_not_cut_from_messages(probed: Probed) -> None:
+    probed.backend.ways = lambda _: (400, {"error": {"message": "model ollama/x is unknown"}})
+    text = TEXT.replace("${BACKEND_KEY}", "ollama")
+    (probed.folder / "pipelines.yaml").write_text(text)
+    result = probed.probe("asked")
+
+    assert "model ollama/x is unknown" in result.stderr
 
 
 def test_the_text_of_a_model_cannot_end_a_comment(probed: Probed) -> None:

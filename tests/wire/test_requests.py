@@ -178,6 +178,13 @@ def test_an_unknown_path_or_method_has_its_own_error(
     assert len(answer.body) < 1000
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat/completions", "/v1/responses"])
+def test_a_client_of_openai_s_api_gets_the_right_path(path: str, client: Client) -> None:
+    answer = client.get(path, "POST")
+    assert answer.error == (404, "not_found_error")
+    assert "send it to /v1/messages" in answer.json["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/claude-test"])
 def test_head_is_served_wherever_get_is(path: str, client: Client) -> None:
     whole, head = client.get(path), client.get(path, "HEAD")

@@ -112,7 +112,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         (folder / "stages_of_test.py").write_text(STAGES)
         with command(file, "--workers", str(WORKERS), at_most=6 * LIMIT) as proxy:
             for _ in range(2 * WORKERS - 1):  # each worker opens two backends
-                proxy.says("is ready after", within=2 * LIMIT)
+                proxy.says("is open after", within=2 * LIMIT)
             yield Scene(proxy, backend, folder)
 
 

@@ -22,6 +22,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from pipeline.config.installer import install_command
 from proxy.tracing import tracing_from
 from tests.secrets import PROMPT
 from tests.waiting import until
@@ -308,4 +309,4 @@ print(tracing_from({ENDPOINT}))
     )
 
     assert ended.stdout == "None\n", ended.stderr
-    assert "type `pip install opentelemetry-sdk " in ended.stderr
+    assert f"type `{install_command()} opentelemetry-sdk " in ended.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -189,10 +191,26 @@ def test_a_file_that_may_not_be_written_is_unchanged(tmp_path: Path) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"Error: {file} cannot be written: Permission denied\n  hint: change the file by hand\n"
+        f"Error: {file} cannot be written: Permission denied\n"
+        "  hint: make the file and its folder writable, and repeat the command\n"
     )
     assert file.read_text() == SHORT
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_on_a_full_disk_the_file_is_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = config(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+
+    result = check(file, "--fix")
+
+    assert (result.exit_code, list(tmp_path.iterdir())) == (1, [file])
+    assert "No space left on device\n  hint: free some space on its disk, and" in result.stderr
 
 
 def test_an_unknown_flag_is_an_error_of_usage(tmp_path: Path) -> None:

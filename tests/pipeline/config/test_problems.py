@@ -27,8 +27,8 @@ def test_a_note_is_called_a_note() -> None:
 
 @pytest.mark.parametrize(
     ("line", "column", "caret"),
-    [("\ta:\tb", 5, "\t  \t^"), ("abc", 4, "   ^"), ("abc", 7, "      ^"), ("abc", 1, "^")],
-    ids=["tabs-stay-tabs", "end-of-line", "behind-the-line", "first"],
+    [("\ta:\tb", 5, "\t  \t^"), ("abc", 4, "   ^"), ("abc", 7, "   ^"), ("abc", 1, "^")],
+    ids=["tabs-stay-tabs", "end-of-line", "after-a-cut", "first"],
 )
 def test_the_caret_is_below_its_column(line: str, column: int, caret: str) -> None:
     output = Problem("some-code", "", Location(1, column)).render("a.yaml", line)

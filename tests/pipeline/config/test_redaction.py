@@ -198,14 +198,15 @@ def test_secrets_of_own_stages_are_known_by_name_or_option(
 
 
 UNPARSED: list[tuple[str, Any]] = [
-    ("    api_key: x", "    api_key:"),
-    ("  - authenticate: {keys: [x]}", "  - authenticate:"),
-    ("  - 'authenticate': x", "  - 'authenticate':"),
-    ('{"api_key": "x"}', '{"api_key":'),
-    ("  - x", "  - "),
-    ("  x, api_key: y", "  "),
-    ("api_key:x", ""),
-    ("x y: z", ""),
+    ("    api_key: x", "    api_key: …"),
+    ("    api_key: ", "    api_key:"),
+    ("  - authenticate: {keys: [x]}", "  - authenticate: …"),
+    ("  - 'authenticate': x", "  - 'authenticate': …"),
+    ('{"api_key": "x"}', '{"api_key": …'),
+    ("  - x", "  - …"),
+    ("  x, api_key: y", "  …"),
+    ("api_key:x", "…"),
+    ("x y: z", "…"),
     ("", ""),
 ]
 

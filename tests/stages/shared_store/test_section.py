@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.installer import install_command
 from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
 from proxy.config import carry_over, read
@@ -153,4 +154,4 @@ except OptionError as error:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert "`coredis`" in ended.stdout, ended.stderr
-    assert "type `pip install 'coredis>=6'`" in ended.stdout
+    assert f"type `{install_command()} 'coredis>=6'`" in ended.stdout
