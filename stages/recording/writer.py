@@ -85,7 +85,7 @@ class Writer:
         if self._thread is not None:
             self._thread.join(_CLOSE_TIMEOUT)
         if self._queue:
-            log.warning("%d %s %s", len(self._queue), LOST, self.folder)
+            log.warning("%s %s: %d", LOST, self.folder, len(self._queue))
 
     def _run(self) -> None:
         while True:

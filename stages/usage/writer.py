@@ -110,7 +110,7 @@ class Writer:
             else:
                 self._news.set()
         if not self._flush():
-            log.warning("%d %s", len(self._queue), LOST)
+            log.warning("%s: %d", LOST, len(self._queue))
         self._close_database()
 
     def _flush(self) -> bool:

@@ -264,4 +264,4 @@ def test_a_failed_write_stops_no_request_and_is_logged_once(
 
     assert statuses == {200}
     assert len([line for line in caplog.messages if "usage is not recorded" in line]) == 1
-    assert "5 attempts are not in the usage record" in caplog.messages
+    assert "attempts are not in the usage record: 5" in caplog.messages

@@ -195,7 +195,7 @@ def test_an_unusable_file_is_logged_once_with_the_next_action(
 
     assert len(log.messages) == 2
     assert log.messages[0].count(str(file)) == 1
-    assert log.messages[1] == "2 attempts are not in the usage record"
+    assert log.messages[1] == "attempts are not in the usage record: 2"
 
 
 def test_a_repaired_place_gets_the_rows_that_waited(
