@@ -127,6 +127,7 @@ def _go_on(
     fields.repeat(before.degradations)
     state = before.state.copy(fields)
     _render(state, turns)
+    fields.pdfs = {}  # the request may add large ones of its last turn
     return Checkpoint(
         before.profile,
         before.system,

@@ -240,6 +240,16 @@ def test_the_memory_is_bounded() -> None:
     assert CONVERSATIONS.used_bytes == cache.used_bytes == 0
 
 
+def test_a_checkpoint_does_not_keep_a_pdf_that_comes_after_it() -> None:
+    resize(10_000_000)
+    source = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
+    pdf = {"role": "user", "content": [{"type": "document", "source": source}]}
+    settings = profile(fields={"document.pdf": "emulate"})
+    translate(body([{"role": "assistant", "content": "a"}, pdf]), settings)
+    ((checkpoint,),) = CONVERSATIONS._checkpoints.values()
+    assert checkpoint.state.fields.pdfs == {}
+
+
 def test_a_conversation_of_one_turn_takes_no_memory() -> None:
     resize(10_000_000)
     for _ in range(3):
