@@ -158,7 +158,10 @@ class ConversationCache:
             all_known = [checkpoint, *(one for one in known if one is not before or one.is_fork)]
             latest = [one for one in all_known if not one.is_fork]
             forks = [one for one in all_known if one.is_fork]
-            kept = self._checkpoints[key] = (*latest[:_MAX_LATEST], *forks[:1])
+            kept = [*latest[:_MAX_LATEST], *forks[:1]]
+            while len(kept) > 1 and sum(one.memory for one in kept) > self.max_bytes:
+                kept.pop()
+            self._checkpoints[key] = tuple(kept)
             self.used_bytes += sum(one.memory for one in kept) - sum(one.memory for one in known)
             self._shrink()
 

@@ -240,6 +240,19 @@ def test_the_memory_is_bounded() -> None:
     assert CONVERSATIONS.used_bytes == cache.used_bytes == 0
 
 
+@pytest.mark.untraced
+def test_checkpoints_that_do_not_fit_are_dropped_without_the_others() -> None:
+    begin = numbered(200)
+    branches = [numbered(60, f"branch {n}") for n in range(2)]
+    whole = calls(body([*begin, *branches[0]]))
+    resize(10_000_000)
+    sent(body([*begin, *branches[0]]), SETTINGS)
+    CONVERSATIONS.resize(int(2.5 * CONVERSATIONS.used_bytes))  # without the fork
+    for end in range(40, 60, 2):
+        costs = [calls(body([*begin, *branch[:end]])) for branch in branches]
+    assert max(costs) < 0.3 * whole
+
+
 def test_a_checkpoint_does_not_keep_a_pdf_that_comes_after_it() -> None:
     resize(10_000_000)
     source = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
