@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 from weakref import ref
@@ -251,6 +253,22 @@ def test_checkpoints_that_do_not_fit_are_dropped_without_the_others() -> None:
     for end in range(40, 60, 2):
         costs = [calls(body([*begin, *branch[:end]])) for branch in branches]
     assert max(costs) < 0.3 * whole
+
+
+def test_the_objects_of_a_checkpoint_count() -> None:
+    resize(100_000_000)
+    uses = [{"type": "tool_use", "id": f"t{n}", "name": "f", "input": {}} for n in range(3000)]
+    data = body([{"role": "assistant", "content": uses}, {"role": "user", "content": "b"}])
+    request = Validate().parse(data)
+    tracemalloc.start()
+    try:
+        resolved = Resolved(http(), request, Target("b", "m"), size=len(data), is_cached=True)
+        chat_request(resolved, SETTINGS)
+        gc.collect()
+        memory = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert memory < 1.2 * CONVERSATIONS.used_bytes
 
 
 def test_a_checkpoint_does_not_keep_a_pdf_that_comes_after_it() -> None:
