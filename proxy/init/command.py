@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -37,6 +38,10 @@ from stages.routing.allowed_models import is_pattern
 _MAX_LISTED = 50
 #: The entry of `backends` for the embedded model, as in the shipped config.
 _EMBEDDED = Choice("local", "embedded", model=embedded.ALIAS)
+#: The login of a URL. Without a user, it is all a password.
+_LOGIN = re.compile(r"(?:\w+://)?(?:(?:\$\{[^}]*\}|[^:@$])*:)?(?P<password>.+)@", re.DOTALL)
+#: A password that the config does not have. A default (`:-`) is in the config.
+_IN_VARIABLE = re.compile(r"\$\{(?:\w+|file:[^}]+)\}")
 
 
 @frozen
@@ -87,13 +92,11 @@ def address(text: str, api_key_env: str | None, config: str) -> Address:
 
 
 def _refuse_password(name: str, url: str) -> None:
-    """Refuse a URL with credentials that are not a variable: the config would have them."""
-    before, at, after = url.rpartition("@")
-    scheme, _, user = before.rpartition("://")
-    user, colon, password = user.rpartition(":")
-    if at and "${" not in password:
+    """Refuse a URL with a password that is not a variable: the config would have it."""
+    login = _LOGIN.match(url)
+    if login and not _IN_VARIABLE.fullmatch(login["password"]):
         variable = variable_for(name, "password")
-        hidden = f"{scheme}://{user}{colon}${{{variable}}}@{after}"
+        hidden = f"{url[: login.start('password')]}${{{variable}}}{url[login.end('password') :]}"
         raise click.UsageError(
             "the URL of --backend has a password, which the config would show\n"
             f"  hint: write `{variable}=…` into `.env`, and type "

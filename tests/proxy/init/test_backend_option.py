@@ -17,6 +17,11 @@ from tests.proxy.model_servers import model_server, vllm
         ("http://s3cret@gpu:8000/v1", ""),
         ("http://${USER}:s3cret@gpu:8000/v1", "${USER}:"),
         ("http://ann:s3/cr@et@gpu:8000/v1", "ann:"),
+        ("http://ann:s3://cret@gpu:8000/v1", "ann:"),
+        ("http://s3cret:@gpu:8000/v1", ""),
+        ("http://ann:${GPU_PASSWORD:-s3cret}@gpu:8000/v1", "ann:"),
+        ("http://ann:s3${HOME}@gpu:8000/v1", "ann:"),
+        ("http://ann:s3$${cret@gpu:8000/v1", "ann:"),
     ],
 )
 def test_a_password_in_the_url_is_refused_with_the_way_to_give_it(
