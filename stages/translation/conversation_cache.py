@@ -37,10 +37,9 @@ from stages.translation.history import History
 from stages.wire.encoded_parts import EncodedParts
 from stages.wire.json_codec import encode_exact
 
-#: The memory of a message besides its JSON. Its text is mostly the same object as in PartCache.
-_MEMORY_PER_MESSAGE = 500
-#: The memory of a member of a JSON object besides its JSON. A message has several.
-_MEMORY_PER_MEMBER = 150
+#: The memory of a message, and of a tool call, besides its JSON. Texts are mostly the same objects
+#: as in PartCache.
+_MEMORY_PER_MESSAGE = 1000
 #: Pieces of a conversation's JSON. Joining all of them copies the conversation.
 _MAX_CHUNKS = 16
 #: Checkpoints of conversations with the same first block, besides the latest fork.
@@ -94,7 +93,8 @@ class Checkpoint:
     @property
     def memory(self) -> int:
         """The bytes of memory, estimated."""
-        return _MEMORY_PER_MESSAGE * len(self.state.messages) + self.encoded.memory
+        objects = len(self.state.messages) + len(self.state.ids)
+        return _MEMORY_PER_MESSAGE * objects + self.encoded.memory
 
     def turns_in(self, history: History) -> int:
         """How many of these turns `history` begins with. Its last turn does not count."""
@@ -122,8 +122,6 @@ def encode_more(encoded: EncodedParts, messages: Sequence[dict[str, Any]]) -> En
         size = sum(map(estimated_size, new))
     # Some texts are other objects than in PartCache. A character takes up to 4 bytes.
     memory = len(data) * (2 if data.isascii() else 5)
-    members = data.count(b'":') - data.count(b'\\":')  # without those in texts
-    memory += _MEMORY_PER_MEMBER * members
     return EncodedParts(messages, chunks, encoded.size + size, encoded.memory + memory)
 
 

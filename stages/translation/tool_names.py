@@ -57,6 +57,10 @@ class CallIdMap:
         self._used: set[str] = set()
         self._times: dict[str, int] = {}
 
+    def __len__(self) -> int:
+        """How many calls there are."""
+        return len(self._used)
+
     def copy(self) -> CallIdMap:
         """Return the map of a conversation that begins in the same way."""
         copied = CallIdMap(self._limit, self._length)
