@@ -9,11 +9,12 @@ from attrs import frozen
 
 # Names of variables and files: their values are not in the config. Defaults of variables are.
 _VARIABLE = re.compile(r"\$\{(?:file:[^}]*|\w*(?::-)?)\}?")
-# Anchors and tags before a value.
-_PROPERTIES = re.compile(r"(?:[&!]\S*+\s++)*+")
+# Anchors and tags before a value, and comments after them.
+_PROPERTIES = re.compile(r"(?:[&!]\S*+\s++(?:#.*+\s*+)*+)*+")
 # The beginning of a line up to its first colon, if nothing but a name is before that.
 _NAME = re.compile(r"""[\s\-?{\[]*+["']?[\w.*/-]++["']?\s*+:(?=\s|$)""")
-_COMMENT = re.compile(r"(?<!\S)#.*")
+# A comment up to the next `#`: the first `#` of a line may be in a text, and the next one not.
+_COMMENT = re.compile(r"(?<!\S)#.*?(?=\s#|$)", re.MULTILINE)
 _INDENTATION = re.compile(r"[\s-]*")
 
 
@@ -81,11 +82,11 @@ def mask(text: str, secrets: Iterable[Secret]) -> str:
 
 def without_comments(text: str, scalars: Iterable[Secret]) -> str:
     """Give `text` with spaces in place of its comments, such as `# was sk-…`."""
-    texts = [each for each in scalars if "#" in text[each.start : each.end]]
+    spans = [(each.start, each.end) for each in scalars if "#" in text[each.start : each.end]]
+    texts = [_inner(text, *span) for span in spans]
 
     def blank(match: re.Match[str]) -> str:
-        at = match.start()
-        is_text = any(each.start <= at < each.end for each in texts)
+        is_text = any(start <= match.start() < end for start, end in texts)
         return match[0] if is_text else " " * len(match[0])
 
     return _COMMENT.sub(blank, text)

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from pipeline import ConfigError, Stage, option
 from pipeline.config.load import load
+from pipeline.config.parsing import parse
 from pipeline.config.redaction import mask_unparsed
 from pipeline.config.registry import Registry
 from pipeline.config.schema import Config, Schema
@@ -195,6 +196,22 @@ def test_secrets_of_own_stages_are_known_by_name_or_option(
     with pytest.raises(ConfigError) as caught:
         run()
     assert (KEY in str(caught.value)) is is_shown
+
+
+COMMENTS = [
+    ('a: "b # c" # OLD', 'a: "b # c"      '),
+    ('"a # b": "c # d" # OLD # OLD', '"a # b": "c # d"            '),
+    ("[a, 'b #c', # OLD\n d] # OLD", "[a, 'b #c',      \n d]      "),
+    ("a: | # OLD\n  b # c\n# OLD", "a: |      \n  b # c\n     "),
+    ("a: &b >- # OLD\n  # c", "a: &b >-      \n  # c"),
+    ("a: &b # OLD\n  # OLD\n  c#d # OLD", "a: &b      \n       \n  c#d      "),
+    ("a: !!str # OLD\n  'b # c' # OLD", "a: !!str      \n  'b # c'      "),
+]
+
+
+@for_each(("text", "expected"), COMMENTS)
+def test_comments_are_not_shown_and_texts_like_them_are(text: str, expected: str) -> None:
+    assert parse(text, {}).masked_text() == expected
 
 
 UNPARSED: list[tuple[str, Any]] = [
