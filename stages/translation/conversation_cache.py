@@ -154,7 +154,10 @@ class ConversationCache:
         return None, left
 
     def store(self, key: Key, checkpoint: Checkpoint, before: Checkpoint | None) -> None:
-        """Add a checkpoint. It takes the place of the one `before`, unless that is a fork."""
+        """Add a checkpoint. It takes the place of the one `before`, unless that is a fork.
+
+        If not all of the conversation fit in the memory, the fork is dropped first.
+        """
         with self._lock:
             known = self._checkpoints.pop(key, ())
             all_known = [checkpoint, *(one for one in known if one is not before or one.is_fork)]
