@@ -189,15 +189,14 @@ class Counters:
     def _count_attempts(self, exchange: Exchange) -> tuple[str, str]:
         """Add the attempts, with their tokens. Return the labels of the last one."""
         backend = model = ""
-        attempts = exchange.attempts
-        for attempt in attempts:
+        for attempt in exchange.attempts:
             backend, model = attempt.target.backend, attempt.target.model
             if model not in self.model_names:
                 model = "other"
             if attempt.ended is not None:
                 seconds = attempt.ended - attempt.sent
                 self.attempt_seconds[backend, model, attempt.error].observe(seconds)
-            if usage := attempt.usage or (attempt is attempts[-1] and exchange.usage):
+            if usage := exchange.usage_of(attempt):
                 self._count_tokens(usage, backend, model)
         return backend, model
 

@@ -222,6 +222,10 @@ class Exchange:
     def usage(self, usage: Usage | None) -> None:
         self._usage = usage
 
+    def usage_of(self, attempt: Attempt) -> Usage | None:
+        """The tokens of an attempt. Until the last one ends, it has those of the exchange."""
+        return attempt.usage or (self.usage if attempt is self.attempts[-1] else None)
+
     def start_response(self) -> None:
         """Record that the client's response starts.
 

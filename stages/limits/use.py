@@ -33,8 +33,7 @@ NOTHING = Use()
 
 def use_of(attempt: Attempt, exchange: Exchange) -> Use:
     """The tokens of an attempt that has ended, and its time."""
-    last = attempt is exchange.attempts[-1]
-    usage = attempt.usage or (last and exchange.usage) or _NO_USAGE
+    usage = exchange.usage_of(attempt) or _NO_USAGE
     return make_use(
         (
             usage.input_tokens,

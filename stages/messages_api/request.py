@@ -38,6 +38,7 @@ from stages.messages_api.blocks import (
 __all__ = [
     "ABSENT",
     "ATTRIBUTION",
+    "HISTORY_BLOCKS",
     "Base64Source",
     "Block",
     "Content",
@@ -91,6 +92,10 @@ class Message:
     clear_at: Literal["next_user_message", "never"] | None = None
 
 
+#: Blocks that may concern other messages than their own.
+HISTORY_BLOCKS = (MidConvSystemBlock, OtherBlock)
+
+
 class Turns(tuple[Message, ...]):
     """Messages of the user and the assistant in turn, without blocks that concern other messages.
 
@@ -114,7 +119,7 @@ def join_messages(groups: Sequence[tuple[Message, ...]]) -> tuple[Message, ...]:
 def as_turn(message: Message) -> tuple[Message, ...]:
     """Return a group of one message: as Turns, if it is a turn."""
     types = {type(block) for block in message.content}
-    is_turn = message.role != "system" and types.isdisjoint((MidConvSystemBlock, OtherBlock))
+    is_turn = message.role != "system" and types.isdisjoint(HISTORY_BLOCKS)
     return Turns((message,)) if is_turn else (message,)
 
 

@@ -23,7 +23,6 @@ from stages.profiles.profile import Profile
 from stages.translation.content import render_text
 from stages.translation.field_policies import FieldPolicies
 
-_NOT_PLAIN = (m.MidConvSystemBlock, m.OtherBlock)
 _ROLE, _CONTENT = attrgetter("role"), attrgetter("content")
 _SUMMARY_HEADER = "Summary of the conversation until here:"
 
@@ -64,7 +63,7 @@ def _is_plain(messages: Iterable[m.Message]) -> bool:
     """Whether no step has anything to do, as in most conversations."""
     roles = set(map(_ROLE, messages))
     types = set(map(type, chain.from_iterable(map(_CONTENT, messages))))
-    return "system" not in roles and types.isdisjoint(_NOT_PLAIN)
+    return "system" not in roles and types.isdisjoint(m.HISTORY_BLOCKS)
 
 
 def _turns(messages: Iterable[m.Message]) -> Sequence[m.Message]:

@@ -91,7 +91,7 @@ def rows(exchange: Exchange) -> list[Row]:
 
 def _row(exchange: Exchange, n: int, offset: float, outcome: str, last: bool = False) -> Row:
     attempt = exchange.attempts[n]
-    usage = attempt.usage or (last and exchange.usage) or _NOTHING
+    usage = exchange.usage_of(attempt) or _NOTHING
     sent, first_byte, accepted = attempt.sent, attempt.first_byte, exchange.accepted
     ended = attempt.ended or exchange.ended or sent
     waited = last and accepted is not None and exchange.queued is not None
